@@ -1,0 +1,1 @@
+//! The ordered key-value port under every replicated state machine, and an in-memory engine.

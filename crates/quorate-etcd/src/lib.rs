@@ -1,0 +1,1 @@
+//! etcd's API: gRPC services, HTTP endpoints, error codes and texts.

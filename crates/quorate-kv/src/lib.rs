@@ -1,0 +1,1 @@
+//! etcd's key space as a pure, replicated state machine: revisions, transactions, compaction, leases, watches.

@@ -1,0 +1,1 @@
+//! Peer sockets: a checksummed binary stream between members.

@@ -1,0 +1,1 @@
+//! Drives Raft groups deterministically: proposals, log, apply, reads.

@@ -1,0 +1,1 @@
+//! etcd's protocol definitions and the code generated from them.

@@ -1,0 +1,1 @@
+//! The Raft protocol as a pure function: events in, effects out.

@@ -1,0 +1,1 @@
+//! Disks: the write-ahead log, snapshots, and the on-disk engine over checksummed blocks.
