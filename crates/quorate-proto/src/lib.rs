@@ -1,1 +1,55 @@
-//! etcd's protocol definitions and the code generated from them.
+//! etcd's protocol: messages as plain values, and behind the feature `grpc` the services that carry them.
+//!
+//! The messages know no socket and no runtime, so the pure crates use them as they are; tonic comes in only with `grpc`.
+//! Everything under `generated` is written by `xtask/codegen` from `proto/` and committed; a normal build needs no
+//! protobuf compiler.
+
+/// Users, roles and permissions.
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+pub mod authpb {
+    include!("generated/authpb.rs");
+}
+
+/// Requests and responses of etcd's API.
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+pub mod etcdserverpb {
+    include!("generated/etcdserverpb.rs");
+}
+
+/// Key-values and events.
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+pub mod mvccpb {
+    include!("generated/mvccpb.rs");
+}
+
+/// gRPC's health protocol.
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+pub mod health {
+    include!("generated/grpc.health.v1.rs");
+}
+
+/// gRPC services and clients of etcd's API.
+#[cfg(feature = "grpc")]
+#[allow(
+    missing_docs,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code"
+)]
+pub mod grpc {
+    include!("generated/etcdserverpb.grpc.rs");
+}
+
+/// gRPC service and client of the health protocol.
+#[cfg(feature = "grpc")]
+#[allow(
+    missing_docs,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code"
+)]
+pub mod grpc_health {
+    include!("generated/grpc.health.v1.grpc.rs");
+}
