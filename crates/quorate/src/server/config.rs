@@ -1,0 +1,90 @@
+//! What a server is told at its start, already parsed: the command line, environment and config file are read elsewhere.
+//!
+//! Names and defaults are etcd's (`etcd --help`), so that an operator finds his own settings again.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+/// The settings of one server process.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerConfig {
+    /// This member's name: a key of `initial_cluster`.
+    pub(crate) name: String,
+    /// Where everything durable lives; made if it is missing.
+    pub(crate) data_dir: PathBuf,
+    /// Where clients are served.
+    pub(crate) listen_client: Vec<SocketAddr>,
+    /// Where clients are told to come, as URLs.
+    pub(crate) advertise_client_urls: Vec<String>,
+    /// Where peers are served.
+    pub(crate) listen_peer: Vec<SocketAddr>,
+    /// Every member of the cluster: its name and its peer URLs (`http://host:port`). This member's own are the advertised
+    /// ones; they decide its id.
+    pub(crate) initial_cluster: BTreeMap<String, Vec<String>>,
+    /// Keeps clusters with the same addresses apart.
+    pub(crate) initial_cluster_token: String,
+    /// How often a leader gives a sign of life.
+    pub(crate) heartbeat_interval: Duration,
+    /// How long a follower waits for one, at least.
+    pub(crate) election_timeout: Duration,
+    /// How many applied entries pile up in the log before it is cut.
+    pub(crate) snapshot_count: u64,
+    /// How many entries are kept behind the cut, for followers that lag a little.
+    pub(crate) snapshot_catchup_entries: u64,
+    /// State larger than this raises the NOSPACE alarm; 0 means [`QUOTA_BYTES_DEFAULT`].
+    pub(crate) quota_backend_bytes: u64,
+    /// The largest request.
+    pub(crate) max_request_bytes: u32,
+    /// The most operations in one transaction.
+    pub(crate) max_txn_ops: usize,
+    /// When old revisions are dropped without being asked.
+    pub(crate) auto_compaction: AutoCompaction,
+    /// How often an idle watch that asked for it is told how far it is.
+    pub(crate) watch_progress_notify_interval: Duration,
+    /// The version told to clients; they parse it to learn what a server can do.
+    pub(crate) reported_version: String,
+    /// Never wait for the disk. Loses acknowledged writes in a power cut; for tests only.
+    pub(crate) unsafe_no_fsync: bool,
+}
+
+/// When old revisions are dropped without being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AutoCompaction {
+    /// Never.
+    Off,
+    /// What is older than this.
+    Periodic(Duration),
+    /// All but this many latest revisions.
+    Revision(i64),
+}
+
+/// The quota when none is set: etcd's 2 GiB.
+pub(crate) const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            name: "default".into(),
+            data_dir: "default.etcd".into(),
+            listen_client: vec![local(2379)],
+            advertise_client_urls: vec!["http://localhost:2379".into()],
+            listen_peer: vec![local(2380)],
+            initial_cluster: BTreeMap::from([(
+                "default".into(),
+                vec!["http://localhost:2380".into()],
+            )]),
+            initial_cluster_token: "etcd-cluster".into(),
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout: Duration::from_secs(1),
+            snapshot_count: 10_000,
+            snapshot_catchup_entries: 5_000,
+            quota_backend_bytes: 0,
+            max_request_bytes: 3 << 19,
+            max_txn_ops: 128,
+            auto_compaction: AutoCompaction::Off,
+            watch_progress_notify_interval: Duration::from_secs(600),
+            reported_version: "3.7.1".into(),
+            unsafe_no_fsync: false,
+        }
+    }
+}
