@@ -1,1 +1,3 @@
 //! Disks: the write-ahead log, snapshots, and the on-disk engine over checksummed blocks.
+
+pub mod vfs;
