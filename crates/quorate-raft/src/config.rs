@@ -61,7 +61,10 @@ impl Config {
                 self.election_timeout_ns > self.heartbeat_interval_ns,
                 "election_timeout_ns is not above heartbeat_interval_ns",
             ),
-            (self.election_timeout_ns <= ELECTION_TIMEOUT_NS_MAX, "election_timeout_ns is too long"),
+            (
+                self.election_timeout_ns <= ELECTION_TIMEOUT_NS_MAX,
+                "election_timeout_ns is too long",
+            ),
             (self.append_bytes_max > 0, "append_bytes_max is zero"),
             (self.append_entries_max > 0, "append_entries_max is zero"),
             (self.inflight_appends_max > 0, "inflight_appends_max is zero"),

@@ -34,7 +34,14 @@ impl Durability {
     /// Everything up to `durable` is on disk and nothing is under way.
     pub(crate) fn new(durable: Index) -> Self {
         let none = IoToken(0);
-        Self { issued: none, done: none, durable, hard_state: none, staged: false, pending: VecDeque::new() }
+        Self {
+            issued: none,
+            done: none,
+            durable,
+            hard_state: none,
+            staged: false,
+            pending: VecDeque::new(),
+        }
     }
 
     /// The position up to which the log is durable.
@@ -121,7 +128,8 @@ impl Durability {
         let tokens = self.pending.iter().map(|pending| pending.token);
         let rises = tokens.clone().zip(tokens.clone().skip(1)).all(|(one, next)| one < next);
         let bounded = tokens.clone().all(|token| token > self.done && token <= self.issued);
-        let within = self.durable <= last && self.pending.iter().all(|pending| pending.upto <= last);
+        let within =
+            self.durable <= last && self.pending.iter().all(|pending| pending.upto <= last);
         rises && bounded && within && self.hard_state <= self.issued
     }
 

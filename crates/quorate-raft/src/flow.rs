@@ -20,7 +20,9 @@ impl Inflights {
 
     /// Everything up to `index` was answered.
     pub(crate) fn free_to(&mut self, index: Index) {
-        while let Some((_, bytes)) = self.appends.front().filter(|(last, _)| *last <= index).copied() {
+        while let Some((_, bytes)) =
+            self.appends.front().filter(|(last, _)| *last <= index).copied()
+        {
             self.appends.pop_front();
             self.bytes -= bytes;
         }
@@ -48,18 +50,25 @@ impl Inflights {
     /// Whether the sum is right and positions rise.
     pub(crate) fn is_consistent(&self, appends_max: usize) -> bool {
         let sum: u64 = self.appends.iter().map(|(_, bytes)| *bytes).sum();
-        let rises = self.appends.iter().zip(self.appends.iter().skip(1)).all(|(one, next)| one.0 < next.0);
+        let rises =
+            self.appends.iter().zip(self.appends.iter().skip(1)).all(|(one, next)| one.0 < next.0);
         sum == self.bytes && rises && self.appends.len() <= appends_max
     }
 }
 
 impl Core {
     /// Whether a leader may append `sizes` now. One proposal is always taken when nothing is uncommitted, however large.
-    pub(crate) fn check_window(&self, sizes: &[u32], uncommitted_bytes: u64) -> Result<u64, Reject> {
+    pub(crate) fn check_window(
+        &self,
+        sizes: &[u32],
+        uncommitted_bytes: u64,
+    ) -> Result<u64, Reject> {
         let bytes: u64 = sizes.iter().map(|size| u64::from(*size)).sum();
         let uncommitted = self.log.last().index.0 - self.commit.0;
-        let bytes_fit = uncommitted_bytes == 0 || uncommitted_bytes + bytes <= self.config.uncommitted_bytes_max;
-        let entries_fit = uncommitted == 0 || uncommitted + sizes.len() as u64 <= self.config.uncommitted_entries_max;
+        let bytes_fit = uncommitted_bytes == 0
+            || uncommitted_bytes + bytes <= self.config.uncommitted_bytes_max;
+        let entries_fit = uncommitted == 0
+            || uncommitted + sizes.len() as u64 <= self.config.uncommitted_entries_max;
         if bytes_fit && entries_fit { Ok(bytes) } else { Err(Reject::WindowFull) }
     }
 }

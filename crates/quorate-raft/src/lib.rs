@@ -1,16 +1,34 @@
 //! The Raft protocol as a pure function: events in, effects out.
 
+mod config;
+mod durability;
 mod effects;
+mod election;
 mod event;
+mod flow;
 mod ids;
+mod log;
+mod machine;
 mod membership;
 mod message;
+mod progress;
+mod quorum;
+mod random;
+mod read;
+mod recover;
+mod transfer;
+mod view;
 
+pub use config::{Config, ELECTION_TIMEOUT_NS_MAX, INDEX_MAX, TERM_MAX, VOTERS_MAX};
 pub use effects::{Append, Effects, Io, Notice, Origin, ReadGrant, Role, Send};
 pub use event::{Event, Fault, Reject, Verdict};
 pub use ids::{
     EntryId, EntryKind, EntryMeta, EntryRange, GroupId, Index, IoToken, Mono, NodeId, ReadContext,
     Term,
 };
+pub use machine::Core;
 pub use membership::{Membership, SnapshotMeta};
 pub use message::{AppendOutcome, HardState, Message};
+pub use progress::ProgressState;
+pub use recover::{RecoverError, Recovered};
+pub use view::{PeerView, View};

@@ -67,7 +67,11 @@ impl Log {
     }
 
     /// Adds entries of one term, no lower than the last one's, and says where they are.
-    pub(crate) fn append(&mut self, term: Term, sizes: impl IntoIterator<Item = u32>) -> EntryRange {
+    pub(crate) fn append(
+        &mut self,
+        term: Term,
+        sizes: impl IntoIterator<Item = u32>,
+    ) -> EntryRange {
         debug_assert!(term >= self.last.term, "terms in a log never fall");
         let first = self.last.index.next();
         let before = self.sizes.len();
@@ -158,8 +162,9 @@ impl Log {
     /// Both sides of log repair use it: the follower to answer with a hint, the leader to find where to go on from one. Each
     /// exchange skips all of a term that the other does not have (Raft paper 5.3, end).
     pub(crate) fn floor(&self, limit: EntryId) -> Option<EntryId> {
-        let mut index = limit.index.min(self.last.index);
-        for run in self.runs.iter().rev().skip_while(|run| run.first > index) {
+        let end = limit.index.min(self.last.index);
+        let mut index = end;
+        for run in self.runs.iter().rev().skip_while(|run| run.first > end) {
             if run.term <= limit.term {
                 return Some(EntryId { term: run.term, index });
             }
@@ -171,8 +176,15 @@ impl Log {
     /// Whether the fields agree with each other; the head of the module says how.
     pub(crate) fn is_consistent(&self) -> bool {
         let count = self.last.index.0.checked_sub(self.base.index.0);
-        let starts = self.runs.front().is_none_or(|run| run.first == self.base.index.next() && run.term >= self.base.term);
-        let rises = self.runs.iter().zip(self.runs.iter().skip(1)).all(|(run, next)| run.first < next.first && run.term < next.term);
+        let starts = self
+            .runs
+            .front()
+            .is_none_or(|run| run.first == self.base.index.next() && run.term >= self.base.term);
+        let rises = self
+            .runs
+            .iter()
+            .zip(self.runs.iter().skip(1))
+            .all(|(run, next)| run.first < next.first && run.term < next.term);
         let ends = match self.runs.back() {
             None => self.last == self.base,
             Some(run) => run.first <= self.last.index && run.term == self.last.term,
@@ -278,7 +290,10 @@ mod tests {
             }
             Change::Restore { ahead } => {
                 let last = naive.last();
-                let base = EntryId { term: Term(last.term.0.max(1)), index: Index(last.index.0 + ahead + 1) };
+                let base = EntryId {
+                    term: Term(last.term.0.max(1)),
+                    index: Index(last.index.0 + ahead + 1),
+                };
                 log.restore(base);
                 *naive = Naive { base, entries: Vec::new() };
             }
@@ -299,7 +314,12 @@ mod tests {
                 let expected = naive.ids().rfind(|id| id.index <= index && id.term <= term);
                 assert_eq!(log.floor(limit), expected, "floor of {limit}");
             }
-            let bytes: u64 = naive.entries.iter().filter(|(id, _)| id.index > index).map(|(_, size)| u64::from(*size)).sum();
+            let bytes: u64 = naive
+                .entries
+                .iter()
+                .filter(|(id, _)| id.index > index)
+                .map(|(_, size)| u64::from(*size))
+                .sum();
             assert_eq!(log.bytes_between(index, Index(end)), bytes);
         }
     }

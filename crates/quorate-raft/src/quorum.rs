@@ -119,7 +119,11 @@ mod tests {
 
     fn quorum(incoming: &BTreeSet<u64>, outgoing: &BTreeSet<u64>) -> Quorum {
         let ids = |set: &BTreeSet<u64>| set.iter().copied().map(NodeId).collect();
-        Quorum::of(&Membership { voters: ids(incoming), voters_outgoing: ids(outgoing), learners: BTreeSet::new() })
+        Quorum::of(&Membership {
+            voters: ids(incoming),
+            voters_outgoing: ids(outgoing),
+            learners: BTreeSet::new(),
+        })
     }
 
     /// By definition: more than half of each half that has anybody.

@@ -1,0 +1,7 @@
+//! Leadership transfer.
+use crate::{Mono, NodeId};
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Transfer {
+    pub(crate) to: NodeId,
+    pub(crate) due: Mono,
+}
