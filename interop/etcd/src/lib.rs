@@ -1,0 +1,1 @@
+//! Holds no code: the dependency is what counts.

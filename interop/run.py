@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Runs real clients and etcd's own test suite against Quorate.
+
+usage: run.py [--binary PATH] [--kill-seconds N] [--requests N] [JOB ...]
+
+Jobs, all by default, in this order:
+  clients        the scripts of the Go, Python, npm and Rust clients and of etcdctl, against three members
+  differential   the same random requests to etcd 3.7.2 and to Quorate; every reply, event and hash compared
+  suite          etcd's tests/common, for key-values, transactions, watches, leases, compaction, endpoints and hashes
+  kill           kill -9 of leader, followers and all members under load
+
+Everything is fetched from the ordinary package registries with versions pinned here; programs are built into interop/.build.
+The last line is `N passed, N failed`.
+"""
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import etcd_suite
+import etcdctl_script
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+BUILD = HERE / ".build"
+READY_SECONDS = 30
+
+
+def sh(*command, cwd=HERE, **options):
+    """Runs a command that must succeed."""
+    subprocess.run([str(part) for part in command], cwd=cwd, check=True, **options)
+
+
+def build_quorate():
+    sh("cargo", "build", "--release", "--locked", "-p", "quorate", cwd=ROOT)
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    return target / "release" / "quorate"
+
+
+def etcd():
+    """etcd 3.7.2, as a crate of the ordinary registry carries it."""
+    path = BUILD / "bin" / "etcd"
+    if not path.exists():
+        sh("cargo", "fetch", "--locked", "--manifest-path", HERE / "etcd" / "Cargo.toml")
+        metadata = subprocess.run(
+            ["cargo", "metadata", "--locked", "--format-version", "1", "--manifest-path", str(HERE / "etcd" / "Cargo.toml")],
+            check=True, capture_output=True, text=True,
+        ).stdout
+        package = next(p for p in json.loads(metadata)["packages"] if p["name"].startswith("etcd-bin-vendored-linux"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(package["manifest_path"]).parent / "bin" / "etcd", path)
+        path.chmod(0o755)
+    return path
+
+
+def go_program(name, module, package):
+    path = BUILD / "bin" / name
+    sh("go", "build", "-o", path, package, cwd=HERE / module)
+    return path
+
+
+def etcdctl():
+    return go_program("etcdctl", "suite", "go.etcd.io/etcd/etcdctl/v3")
+
+
+def etcdutl():
+    return go_program("etcdutl", "suite", "go.etcd.io/etcd/etcdutl/v3")
+
+
+def python_with_etcd3():
+    home = BUILD / "python"
+    if not (home / "bin" / "python").exists():
+        sh(sys.executable, "-m", "venv", home)
+        sh(home / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", "-r", HERE / "python" / "requirements.txt")
+    return home / "bin" / "python"
+
+
+def rust_program(name):
+    sh("cargo", "build", "--release", "--locked", "--bin", name, cwd=HERE / "rust")
+    target = Path(os.environ.get("CARGO_TARGET_DIR", HERE / "rust" / "target"))
+    return target / "release" / name
+
+
+@contextlib.contextmanager
+def cluster(binary, port):
+    """Three members on loopback; yields their client endpoints."""
+    with tempfile.TemporaryDirectory(prefix="quorate-interop-") as home:
+        members = [(f"n{i}", f"127.0.0.1:{port + 2 * i}", f"http://127.0.0.1:{port + 2 * i + 1}") for i in range(3)]
+        initial = ",".join(f"{name}={peer}" for name, _, peer in members)
+        started = []
+        try:
+            for name, client, peer in members:
+                with open(Path(home) / f"{name}.log", "wb") as log:
+                    started.append(subprocess.Popen(
+                        [binary, "server", "--name", name, "--data-dir", f"{home}/{name}",
+                         "--listen-client-urls", f"http://{client}", "--advertise-client-urls", f"http://{client}",
+                         "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+                         "--initial-cluster", initial, "--initial-cluster-token", "interop"], stdout=log, stderr=log))
+            for _, client, _ in members:
+                await_health(client, home)
+            yield [client for _, client, _ in members]
+        finally:
+            for process in started:
+                process.send_signal(signal.SIGTERM)
+            for process in started:
+                process.wait(timeout=20)
+
+
+def await_health(endpoint, home):
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if b'"true"' in urllib.request.urlopen(f"http://{endpoint}/health", timeout=1).read():
+                return
+        time.sleep(0.05)
+    logs = "\n".join(path.read_text(errors="replace")[-1500:] for path in Path(home).glob("*.log"))
+    raise SystemExit(f"{endpoint} did not become healthy in {READY_SECONDS} s\n{logs}")
+
+
+def job_clients(options):
+    """Each client runs its own script; yields (name, passed)."""
+    programs = {
+        "go": lambda all_, one: [go_program("go-clients", "go", "./clients"), all_],
+        "python": lambda all_, one: [python_with_etcd3(), HERE / "python" / "clients.py", one],
+        "node": lambda all_, one: [node(), HERE / "node" / "clients.mjs", all_],
+        "rust": lambda all_, one: [rust_program("clients"), all_],
+    }
+    ctl = etcdctl()
+    with cluster(options.binary, 24700) as endpoints:
+        for name, command in programs.items():
+            line = [str(part) for part in command(",".join(endpoints), endpoints[1])]
+            yield f"clients/{name}", subprocess.run(line, timeout=180).returncode == 0
+        yield "clients/etcdctl", etcdctl_script.run(ctl, endpoints)
+
+
+def node():
+    if not (HERE / "node" / "node_modules").exists():
+        sh("npm", "ci", "--no-fund", "--no-audit", "--silent", cwd=HERE / "node")
+    return "node"
+
+
+def job_differential(options):
+    program = rust_program("differential")
+    for nodes in (1, 3):
+        line = [program, "--etcd", etcd(), "--quorate", options.binary, "--nodes", nodes, "--requests", options.requests]
+        yield f"differential/{nodes}", subprocess.run([str(part) for part in line], timeout=1200).returncode == 0
+
+
+def job_suite(options):
+    with tempfile.TemporaryDirectory(prefix="quorate-suite-") as home:
+        os.symlink(options.binary, f"{home}/etcd")
+        for program in (etcdctl(), etcdutl()):
+            os.symlink(program, f"{home}/{program.name}")
+        test = BUILD / "bin" / "common.test"
+        sh("go", "test", "-c", "-tags", "e2e", "-o", test, "go.etcd.io/etcd/tests/v3/common", cwd=HERE / "suite")
+        where = subprocess.run(["go", "list", "-f", "{{.Dir}}", "go.etcd.io/etcd/tests/v3/common"], cwd=HERE / "suite",
+                               check=True, capture_output=True, text=True).stdout.strip()
+        yield "suite/common", etcd_suite.run(test, where, home, HERE / "suite" / "common.txt")
+
+
+def job_kill(options):
+    program = go_program("kill", "go", "./kill")
+    with tempfile.TemporaryDirectory(prefix="quorate-kill-") as home:
+        link = f"{home}/etcd"
+        os.symlink(options.binary, link)
+        line = [program, "-binary", link, "-dir", home, "-duration", f"{options.kill_seconds}s"]
+        yield "kill", subprocess.run([str(part) for part in line], timeout=options.kill_seconds + 180).returncode == 0
+
+
+JOBS = {"clients": job_clients, "differential": job_differential, "suite": job_suite, "kill": job_kill}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", type=Path, help="the quorate binary; built in release when not given")
+    parser.add_argument("--kill-seconds", type=int, default=120)
+    parser.add_argument("--requests", type=int, default=100_000, help="how many requests the differential test sends")
+    parser.add_argument("jobs", nargs="*", choices=[[], *JOBS], help="which jobs to run")
+    options = parser.parse_args()
+    options.binary = (options.binary or build_quorate()).resolve()
+    results = []
+    for job in options.jobs or JOBS:
+        for name, passed in JOBS[job](options):
+            print(f"{'ok' if passed else 'FAILED'}: {name}", flush=True)
+            results.append(passed)
+    print(f"{sum(results)} passed, {len(results) - sum(results)} failed")
+    sys.exit(0 if all(results) else 1)
+
+
+if __name__ == "__main__":
+    main()
