@@ -1,0 +1,175 @@
+//! What the threads of a transport share.
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    net::{Shutdown, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use quorate_node::PeerMessage;
+use quorate_raft::NodeId;
+
+use crate::{Config, Lane, Limits, PeerEvent, queue::Queue, stats::Counters};
+
+/// A pause when the system refuses new connections for want of something, such as file descriptors.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
+
+/// Takes what comes from a peer.
+pub(crate) type Inbox = Box<dyn Fn(NodeId, PeerEvent) + Send + Sync>;
+
+/// One transport's state.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) peers: BTreeMap<NodeId, Arc<Peer>>,
+    pub(crate) stopping: AtomicBool,
+    /// Connections from outside that are being read now.
+    pub(crate) inbound: AtomicUsize,
+    inbox: Inbox,
+    began: Instant,
+    sockets: Mutex<BTreeMap<u64, TcpStream>>,
+    sockets_made: AtomicU64,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// One peer: its queues and counters.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: String,
+    pub(crate) counters: Counters,
+    urgent: Queue<PeerMessage>,
+    bulk: Queue<PeerMessage>,
+}
+
+impl Peer {
+    fn new(address: String, limits: &Limits) -> Self {
+        let queue = || Queue::new(limits.queue_messages_max, limits.queue_bytes_max);
+        Self { address, counters: Counters::default(), urgent: queue(), bulk: queue() }
+    }
+
+    /// What waits for a lane.
+    pub(crate) fn queue(&self, lane: Lane) -> &Queue<PeerMessage> {
+        match lane {
+            Lane::Urgent => &self.urgent,
+            Lane::Bulk => &self.bulk,
+        }
+    }
+
+    /// The peer is there: whoever pauses before dialling it need not.
+    pub(crate) fn kick(&self) {
+        self.urgent.kick();
+        self.bulk.kick();
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, inbox: Inbox) -> Self {
+        let peer = |address: &String| Arc::new(Peer::new(address.clone(), &config.limits));
+        let peers = config.peers.iter().map(|(node, address)| (*node, peer(address))).collect();
+        Self {
+            config,
+            peers,
+            stopping: AtomicBool::new(false),
+            inbound: AtomicUsize::new(0),
+            inbox,
+            began: Instant::now(),
+            sockets: Mutex::default(),
+            sockets_made: AtomicU64::new(0),
+            threads: Mutex::default(),
+        }
+    }
+
+    /// Hands over what came from a peer.
+    pub(crate) fn tell(&self, node: NodeId, event: PeerEvent) {
+        (self.inbox)(node, event);
+    }
+
+    /// Nanoseconds since the transport began; only differences mean anything.
+    pub(crate) fn now_ns(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn pause(&self) {
+        if !self.stopping.load(SeqCst) {
+            thread::sleep(REFUSED_PAUSE);
+        }
+    }
+
+    /// Makes sure that stopping the transport ends whatever reads or writes `stream`. `None`: it is stopping already.
+    pub(crate) fn register(&self, stream: &TcpStream) -> Option<Registration<'_>> {
+        let number = self.sockets_made.fetch_add(1, SeqCst);
+        let stream = stream.try_clone().ok()?;
+        self.sockets.lock().insert(number, stream);
+        let registration = Registration { shared: self, number };
+        (!self.stopping.load(SeqCst)).then_some(registration)
+    }
+
+    /// Runs `work` on a thread that stopping waits for.
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        name: &str,
+        work: impl FnOnce(&Arc<Self>) + Send + 'static,
+    ) -> io::Result<()> {
+        let shared = Arc::clone(self);
+        let handle = thread::Builder::new().name(name.to_owned()).spawn(move || work(&shared))?;
+        self.adopt(handle);
+        Ok(())
+    }
+
+    /// Stopping waits for this thread too.
+    pub(crate) fn adopt(&self, handle: JoinHandle<()>) {
+        let mut threads = self.threads.lock();
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(handle);
+    }
+
+    /// Ends all connections and pauses; every thread comes to its end.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, SeqCst);
+        for peer in self.peers.values() {
+            for lane in [Lane::Urgent, Lane::Bulk] {
+                peer.queue(lane).close();
+            }
+            peer.kick();
+        }
+        for socket in self.sockets.lock().values() {
+            // One that is closed already is as good.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Waits for all threads but the one that asks.
+    pub(crate) fn join(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let me = thread::current().id();
+        for handle in threads.into_iter().filter(|handle| handle.thread().id() != me) {
+            // A thread that panicked has said so on stderr.
+            let _ = handle.join();
+        }
+    }
+}
+
+/// A stream that stopping ends, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Registration<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        self.shared.sockets.lock().remove(&self.number);
+    }
+}
