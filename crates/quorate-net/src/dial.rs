@@ -223,11 +223,11 @@ fn write_queued(
         }
         let count = batch.len();
         encode_all(node, peer, &mut batch, &mut outgoing);
-        let bytes = outgoing.write_to(stream).inspect_err(|_| {
+        Counters::add(&peer.counters.sent_bytes, outgoing.bytes());
+        Counters::add(&peer.counters.sent_messages, count);
+        outgoing.write_to(stream).inspect_err(|_| {
             Counters::add(&peer.counters.send_failures, count);
         })?;
-        Counters::add(&peer.counters.sent_bytes, bytes);
-        Counters::add(&peer.counters.sent_messages, count);
     }
     Ok(())
 }

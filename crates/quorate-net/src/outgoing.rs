@@ -110,19 +110,24 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Writes all frames, and empties the batch. Gives the number of bytes.
+    /// Size of all frames together.
+    pub fn bytes(&self) -> usize {
+        let closed: usize = self.slices().map(<[u8]>::len).sum();
+        closed + (self.scratch.len() - self.open)
+    }
+
+    /// Writes all frames, and empties the batch.
     ///
     /// # Errors
     /// What the stream says; how much of the batch was written is not known then, and the batch is empty.
-    pub fn write_to(&mut self, stream: &mut impl Write) -> io::Result<usize> {
+    pub fn write_to(&mut self, stream: &mut impl Write) -> io::Result<()> {
         self.close_scratch();
         let mut slices: Vec<IoSlice<'_>> = self.slices().map(IoSlice::new).collect();
-        let bytes = slices.iter().map(|slice| slice.len()).sum();
         let outcome = write_all_vectored(stream, &mut slices);
         self.scratch.clear();
         self.pieces.clear();
         self.open = 0;
-        outcome.map(|()| bytes)
+        outcome
     }
 
     /// The body of the frame being put together, in pieces.
@@ -217,13 +222,14 @@ mod tests {
             outgoing.finish().unwrap();
         }
         let mut stream = Trickle(Vec::new());
-        let written = outgoing.write_to(&mut stream).unwrap();
-        assert_eq!(written, stream.0.len());
+        let bytes = outgoing.bytes();
+        outgoing.write_to(&mut stream).unwrap();
+        assert_eq!(bytes, stream.0.len());
         let bodies = received(&stream.0);
         let expected: Vec<Vec<u8>> =
             (0..3_u8).map(|number| [&[number][..], &large, b"small", &large].concat()).collect();
         assert_eq!(bodies, expected);
-        assert_eq!(outgoing.write_to(&mut stream).unwrap(), 0);
+        assert_eq!(outgoing.bytes(), 0);
     }
 
     #[test]
