@@ -1,0 +1,166 @@
+//! The node: routes events to its groups and gathers what they want done.
+
+use std::collections::BTreeMap;
+
+use quorate_raft::{
+    Core, GroupId, Index, Membership, Mono, RecoverError, Recovered, SnapshotMeta, View,
+};
+
+use crate::cache::EntryCache;
+use crate::group::{Group, Round};
+use crate::{GroupLog, LogStore, NodeConfig, NodeEffects, NodeEvent, PeerMessage};
+
+/// Drives the groups of one node. Neither clock nor disk nor network: time, log and messages are arguments.
+///
+/// A round is any number of [`Node::step`]s and one [`Node::finish`]; then the runtime carries out the effects. Everything
+/// that was queued while the disk was busy becomes one batch that way.
+#[derive(Debug)]
+pub struct Node {
+    config: NodeConfig,
+    groups: BTreeMap<GroupId, Group>,
+}
+
+/// What a group starts from.
+#[derive(Clone, Debug)]
+pub struct GroupStart {
+    /// Which group.
+    pub group: GroupId,
+    /// What the log holds of it; the default for a fresh one.
+    pub log: GroupLog,
+    /// What its state machine has applied, durably.
+    pub applied: Index,
+    /// The members of a fresh group.
+    pub first_membership: Membership,
+}
+
+impl Node {
+    /// A node of the groups that its disk gave back.
+    ///
+    /// `seed` drives all random choices; it should differ between nodes and between starts.
+    ///
+    /// # Errors
+    /// Which group can't start, and which invariant its disk broke.
+    pub fn recover(
+        config: NodeConfig,
+        groups: impl IntoIterator<Item = GroupStart>,
+        now: Mono,
+        seed: u64,
+    ) -> Result<Self, (GroupId, RecoverError)> {
+        let groups = groups.into_iter().map(|start| {
+            let id = start.group;
+            let group = recover_group(&config, start, now, seed ^ id.0.rotate_left(32));
+            group.map(|group| (id, group)).map_err(|error| (id, error))
+        });
+        let groups = groups.collect::<Result<_, _>>()?;
+        Ok(Self { config, groups })
+    }
+
+    /// Takes in one event. `log` is read when a peer or the state machine needs entries that are no longer in memory.
+    pub fn step(
+        &mut self,
+        now: Mono,
+        event: NodeEvent,
+        log: &mut dyn LogStore,
+        out: &mut NodeEffects,
+    ) {
+        let mut round = Round { now, config: &self.config, log, out };
+        match event_group(&event) {
+            Some(group) => {
+                if let Some(group) = self.groups.get_mut(&group) {
+                    group.step(event, &mut round);
+                }
+            }
+            None => {
+                for group in self.groups.values_mut() {
+                    group.step(event.clone(), &mut round);
+                }
+            }
+        }
+    }
+
+    /// Ends a round: what was queued becomes batches. Call it before carrying out the effects.
+    pub fn finish(&mut self, now: Mono, log: &mut dyn LogStore, out: &mut NodeEffects) {
+        let mut round = Round { now, config: &self.config, log, out };
+        for group in self.groups.values_mut() {
+            group.finish(&mut round);
+        }
+    }
+
+    /// When [`NodeEvent::Wake`] is due at the latest; a moment in the past means at once.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.groups.values().filter_map(|group| group.next_deadline(&self.config)).min()
+    }
+
+    /// What the core of `group` shows of itself.
+    pub fn view(&self, group: GroupId) -> Option<View<'_>> {
+        self.groups.get(&group).map(|group| group.core.view())
+    }
+
+    /// How far the log of `group` is committed, as far as this node gave it out, and applied.
+    pub fn progress(&self, group: GroupId) -> Option<Progress> {
+        self.groups.get(&group).map(|group| Progress {
+            committed: group.committed,
+            applied: group.applied,
+            proposals: group.proposals.len(),
+            reads: group.reads.len(),
+        })
+    }
+}
+
+/// How far a group is on this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The last entry that is committed and durable here.
+    pub committed: Index,
+    /// The last entry that the state machine has applied.
+    pub applied: Index,
+    /// Proposals of this node without an answer.
+    pub proposals: usize,
+    /// Reads of this node without an answer.
+    pub reads: usize,
+}
+
+fn recover_group(
+    config: &NodeConfig,
+    start: GroupStart,
+    now: Mono,
+    seed: u64,
+) -> Result<Group, RecoverError> {
+    let GroupStart { group, log, applied, first_membership } = start;
+    let entries = log.metas();
+    let base = log.base.unwrap_or_else(|| SnapshotMeta {
+        membership: first_membership,
+        ..SnapshotMeta::default()
+    });
+    let first = base.last.index.next();
+    let mut cache = EntryCache::new(first, config.cache_bytes_max);
+    cache.replace_from(first, &log.entries);
+    let recovered = Recovered { hard_state: log.hard_state, base, entries, applied };
+    let core = Core::recover(config.raft.clone(), recovered, now, seed)?;
+    cache.evict(applied);
+    Ok(Group::new(group, core, cache, applied, now))
+}
+
+/// The group an event is for; `None`: all of them.
+fn event_group(event: &NodeEvent) -> Option<GroupId> {
+    match event {
+        NodeEvent::Wake | NodeEvent::PeerUp { .. } | NodeEvent::PeerDown { .. } => None,
+        NodeEvent::Peer { message, .. } => match message {
+            PeerMessage::Raft { group, .. }
+            | PeerMessage::Forward { group, .. }
+            | PeerMessage::ForwardAck { group, .. }
+            | PeerMessage::SnapshotChunk { group, .. }
+            | PeerMessage::SnapshotAck { group, .. } => Some(*group),
+            PeerMessage::ServiceRequest { .. } | PeerMessage::ServiceReply { .. } => None,
+        },
+        NodeEvent::Propose { group, .. }
+        | NodeEvent::Read { group, .. }
+        | NodeEvent::Applied { group, .. }
+        | NodeEvent::Checkpointed { group, .. }
+        | NodeEvent::IoDone { group, .. }
+        | NodeEvent::Fault { group, .. }
+        | NodeEvent::SnapshotSent { group, .. }
+        | NodeEvent::SnapshotReceived { group, .. }
+        | NodeEvent::TransferLeader { group, .. } => Some(*group),
+    }
+}

@@ -1,0 +1,411 @@
+//! This node's own proposals, from their arrival until they are committed, answered, or provably dead.
+//!
+//! A proposal is *queued* until it is *sent*: appended here when this node leads, or forwarded to the leader. All sent ones are
+//! meant for one term. One term's log holds them in the order in which they were sent, so the oldest is committed first.
+//! They are dead when an entry of a later term is committed and they were not: logs never go back to an earlier term. Dead
+//! ones go to the front of the queue and are sent again; until then nothing new is sent, which keeps the order of arrival
+//! everywhere.
+//!
+//! Invariants
+//! - `sent` and then `queue`, in this order, are sorted by arrival.
+//! - `base <= acked <= transmitted <= base + sent.len()`, but for `acked` and `transmitted` below `base`, which mean `base`.
+//! - the first `answered` of `sent` have their answer already and stay only because the leader may not have them: the
+//!   numbering knows no holes.
+//!
+//! What is left out: anything that survives the process. Who was not answered must ask again.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use quorate_raft::{Mono, Term};
+
+use crate::{Proposal, ProposeError, Scope};
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    proposal: Proposal,
+    arrived: Mono,
+}
+
+impl Waiting {
+    fn bytes(&self) -> u64 {
+        self.proposal.payload.len() as u64
+    }
+}
+
+/// The proposals of one group on this node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Proposals {
+    queue: VecDeque<Waiting>,
+    sent: VecDeque<Waiting>,
+    sent_term: Term,
+    /// Number of the first of `sent`.
+    base: u64,
+    /// The leader has everything before this number.
+    acked: u64,
+    /// Everything before this number is on its way.
+    transmitted: u64,
+    /// The gap that was last filled, so that many complaints about one gap cause one resend.
+    filled_gap: Option<u64>,
+    answered: usize,
+    bytes: u64,
+    resend_at: Option<Mono>,
+}
+
+/// What did not get through, with the reason.
+pub(crate) type OnAnswer<'a> = &'a mut dyn FnMut(u64, ProposeError);
+
+impl Proposals {
+    /// How many are here.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len() + self.sent.len()
+    }
+
+    /// How much content they have, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// One more.
+    pub(crate) fn push(&mut self, proposal: Proposal, now: Mono) {
+        let waiting = Waiting { proposal, arrived: now };
+        self.bytes += waiting.bytes();
+        self.queue.push_back(waiting);
+    }
+
+    /// Whether new ones may be sent in `term`: none of an earlier term may still be committed.
+    pub(crate) fn may_send_in(&self, term: Term) -> bool {
+        self.sent.is_empty() || self.sent_term == term
+    }
+
+    /// What is queued, oldest first.
+    pub(crate) fn queued(&self) -> impl Iterator<Item = &Bytes> {
+        self.queue.iter().map(|waiting| &waiting.proposal.payload)
+    }
+
+    /// The first `count` queued ones are in this node's own log, in `term`.
+    pub(crate) fn appended(&mut self, count: usize, term: Term) {
+        self.move_to_sent(count, term);
+        self.acked = self.end();
+        self.transmitted = self.acked;
+    }
+
+    /// Moves queued ones to those to be forwarded in `term`, as long as fewer than `entries_max` and `bytes_max` are sent.
+    pub(crate) fn admit(&mut self, term: Term, entries_max: usize, bytes_max: u64) {
+        let mut bytes: u64 = self.sent.iter().map(Waiting::bytes).sum();
+        let room = entries_max.saturating_sub(self.sent.len());
+        let fitting = self.queue.iter().take(room).take_while(|waiting| {
+            let fits = bytes < bytes_max;
+            bytes += waiting.bytes();
+            fits
+        });
+        let count = fitting.count();
+        self.move_to_sent(count, term);
+    }
+
+    /// The next message of those to be forwarded: the first one's number, and as many as have `bytes_max` bytes.
+    pub(crate) fn transmit(
+        &mut self,
+        entries_max: usize,
+        bytes_max: u64,
+    ) -> Option<(u64, Vec<Bytes>)> {
+        let number = self.transmitted.max(self.base);
+        let skip = usize::try_from(number - self.base).ok()?;
+        let mut bytes = 0;
+        let next = self.sent.iter().skip(skip).take(entries_max).enumerate();
+        let fitting = next.take_while(|(nth, waiting)| {
+            bytes += waiting.bytes();
+            *nth == 0 || bytes <= bytes_max
+        });
+        let proposals: Vec<_> =
+            fitting.map(|(_, waiting)| waiting.proposal.payload.clone()).collect();
+        self.transmitted = number + proposals.len() as u64;
+        (!proposals.is_empty()).then_some((number, proposals))
+    }
+
+    /// Whether the leader may lack some that were forwarded.
+    pub(crate) fn is_unacked(&self) -> bool {
+        self.acked.max(self.base) < self.end()
+    }
+
+    /// When to forward again what is not acknowledged.
+    pub(crate) fn resend_at(&self) -> Option<Mono> {
+        self.resend_at.filter(|_| self.is_unacked())
+    }
+
+    /// From now on, until `at`, an acknowledgement is expected.
+    pub(crate) fn expect_ack_until(&mut self, at: Mono) {
+        self.resend_at = Some(at);
+    }
+
+    /// What is not acknowledged is on its way no more.
+    pub(crate) fn rewind(&mut self) {
+        self.transmitted = self.acked;
+        self.filled_gap = None;
+    }
+
+    /// The leader of `term` has everything before `next`. Says whether something must be forwarded again.
+    pub(crate) fn ack(&mut self, term: Term, next: u64, gap: bool) -> bool {
+        if term != self.sent_term || next > self.end() {
+            return false;
+        }
+        let fill = gap && self.filled_gap != Some(next) && next >= self.acked;
+        self.acked = self.acked.max(next);
+        if fill {
+            self.transmitted = self.acked;
+            self.filled_gap = Some(next);
+        }
+        self.trim();
+        fill
+    }
+
+    /// An entry of this node's, of `term`, is committed: it will be answered by the state machine.
+    pub(crate) fn committed(&mut self, term: Term, sequence: u64) {
+        let is_oldest =
+            self.sent.front().is_some_and(|waiting| waiting.proposal.sequence == sequence);
+        if term == self.sent_term && is_oldest {
+            self.pop_sent();
+        }
+    }
+
+    /// An entry of `term` is committed: all sent in an earlier one are dead.
+    pub(crate) fn bury(&mut self, term: Term, answer: OnAnswer<'_>) {
+        if term <= self.sent_term || self.sent.is_empty() {
+            return;
+        }
+        while self.answered > 0 {
+            self.pop_sent();
+        }
+        while let Some(waiting) = self.sent.pop_back() {
+            match waiting.proposal.scope {
+                Scope::Anywhere => self.queue.push_front(waiting),
+                Scope::LeaderOf(_) => {
+                    self.bytes -= waiting.bytes();
+                    answer(waiting.proposal.sequence, ProposeError::NotLeader);
+                }
+            }
+        }
+    }
+
+    /// A snapshot up to an entry of `term` is the state now: whether those sent up to that term are in it is not known.
+    pub(crate) fn supersede(&mut self, term: Term, answer: OnAnswer<'_>) {
+        if term >= self.sent_term {
+            for waiting in self.sent.range(self.answered.min(self.sent.len())..) {
+                answer(waiting.proposal.sequence, ProposeError::Superseded);
+            }
+            self.answered = self.sent.len();
+            self.trim();
+        }
+    }
+
+    /// This node leads `leads` now, or nothing: queued ones that are bound to another leadership end.
+    pub(crate) fn unbind(&mut self, leads: Option<Term>, answer: OnAnswer<'_>) {
+        let bytes = &mut self.bytes;
+        self.queue.retain(|waiting| match waiting.proposal.scope {
+            Scope::LeaderOf(term) if Some(term) != leads => {
+                *bytes -= waiting.bytes();
+                answer(waiting.proposal.sequence, ProposeError::NotLeader);
+                false
+            }
+            Scope::LeaderOf(_) | Scope::Anywhere => true,
+        });
+    }
+
+    /// Answers everything that is queued.
+    pub(crate) fn refuse(&mut self, error: ProposeError, answer: OnAnswer<'_>) {
+        for waiting in self.queue.drain(..) {
+            self.bytes -= waiting.bytes();
+            answer(waiting.proposal.sequence, error);
+        }
+    }
+
+    /// Answers what arrived at or before `limit`; `leaderless` tells why.
+    pub(crate) fn expire(&mut self, limit: Mono, leaderless: bool, answer: OnAnswer<'_>) {
+        let (queued, sent) = if leaderless {
+            (ProposeError::NoLeader, ProposeError::LeaderLost)
+        } else {
+            (ProposeError::Timeout, ProposeError::Timeout)
+        };
+        while let Some(waiting) = self.sent.get(self.answered).filter(|one| one.arrived <= limit) {
+            answer(waiting.proposal.sequence, sent);
+            self.answered += 1;
+        }
+        self.trim();
+        while self.queue.front().is_some_and(|one| one.arrived <= limit) {
+            let Some(waiting) = self.queue.pop_front() else { return };
+            self.bytes -= waiting.bytes();
+            answer(waiting.proposal.sequence, queued);
+        }
+    }
+
+    /// When the oldest that has no answer arrived.
+    pub(crate) fn oldest(&self) -> Option<Mono> {
+        let oldest = self.sent.get(self.answered).or_else(|| self.queue.front());
+        oldest.map(|waiting| waiting.arrived)
+    }
+
+    fn end(&self) -> u64 {
+        self.base + self.sent.len() as u64
+    }
+
+    fn move_to_sent(&mut self, count: usize, term: Term) {
+        if self.sent.is_empty() && self.sent_term != term {
+            self.sent_term = term;
+            self.forget_numbers();
+        }
+        self.sent.extend(self.queue.drain(..count.min(self.queue.len())));
+    }
+
+    fn forget_numbers(&mut self) {
+        (self.base, self.acked, self.transmitted) = (0, 0, 0);
+        self.filled_gap = None;
+        self.resend_at = None;
+    }
+
+    fn pop_sent(&mut self) {
+        if let Some(waiting) = self.sent.pop_front() {
+            self.bytes -= waiting.bytes();
+            self.base += 1;
+            self.answered = self.answered.saturating_sub(1);
+        }
+    }
+
+    /// Drops what is answered and acknowledged.
+    fn trim(&mut self) {
+        while self.answered > 0 && self.base < self.acked {
+            self.pop_sent();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANYWHERE: Scope = Scope::Anywhere;
+
+    fn filled(sequences: std::ops::Range<u64>) -> Proposals {
+        let mut proposals = Proposals::default();
+        for sequence in sequences {
+            push(&mut proposals, sequence, ANYWHERE);
+        }
+        proposals
+    }
+
+    fn push(proposals: &mut Proposals, sequence: u64, scope: Scope) {
+        let payload = Bytes::from(vec![u8::try_from(sequence).unwrap()]);
+        proposals.push(Proposal { sequence, payload, scope }, Mono(sequence * 10));
+    }
+
+    fn transmitted(proposals: &mut Proposals) -> Option<(u64, Vec<u8>)> {
+        let (number, payloads) = proposals.transmit(100, 100)?;
+        Some((number, payloads.iter().map(|payload| payload[0]).collect()))
+    }
+
+    fn queued(proposals: &Proposals) -> Vec<u8> {
+        proposals.queued().map(|payload| payload[0]).collect()
+    }
+
+    fn answers(act: impl FnOnce(OnAnswer<'_>)) -> Vec<(u64, ProposeError)> {
+        let mut all = Vec::new();
+        act(&mut |sequence, error| all.push((sequence, error)));
+        all
+    }
+
+    #[test]
+    fn forwards_each_once_until_a_gap_is_reported() {
+        let mut proposals = filled(1..5);
+        proposals.admit(Term(2), 3, 100);
+        assert_eq!(transmitted(&mut proposals), Some((0, vec![1, 2, 3])));
+        assert_eq!(transmitted(&mut proposals), None);
+        proposals.ack(Term(2), 1, false);
+        proposals.admit(Term(2), 100, 100);
+        assert_eq!(transmitted(&mut proposals), Some((3, vec![4])));
+        assert!(proposals.ack(Term(2), 1, true));
+        assert!(!proposals.ack(Term(2), 1, true), "one gap is filled once");
+        assert_eq!(transmitted(&mut proposals), Some((1, vec![2, 3, 4])));
+        proposals.rewind();
+        assert_eq!(transmitted(&mut proposals), Some((1, vec![2, 3, 4])));
+        proposals.ack(Term(2), 4, false);
+        assert!(!proposals.is_unacked());
+    }
+
+    #[test]
+    fn acks_of_another_term_or_beyond_the_end_mean_nothing() {
+        let mut proposals = filled(1..3);
+        proposals.admit(Term(2), 100, 100);
+        transmitted(&mut proposals);
+        assert!(!proposals.ack(Term(3), 0, true));
+        assert!(!proposals.ack(Term(2), 9, true));
+        assert!(proposals.is_unacked());
+    }
+
+    #[test]
+    fn committed_ones_leave_and_dead_ones_are_queued_first() {
+        let mut proposals = filled(1..6);
+        proposals.appended(4, Term(2));
+        proposals.committed(Term(2), 1);
+        proposals.committed(Term(2), 77);
+        assert_eq!(answers(|answer| proposals.bury(Term(2), answer)), []);
+        assert!(!proposals.may_send_in(Term(3)));
+        assert_eq!(answers(|answer| proposals.bury(Term(3), answer)), []);
+        assert!(proposals.may_send_in(Term(3)));
+        assert_eq!(queued(&proposals), [2, 3, 4, 5]);
+        assert_eq!((proposals.len(), proposals.bytes()), (4, 4));
+        proposals.admit(Term(3), 100, 100);
+        assert_eq!(transmitted(&mut proposals), Some((0, vec![2, 3, 4, 5])));
+    }
+
+    #[test]
+    fn bound_ones_end_with_their_leadership() {
+        let mut proposals = Proposals::default();
+        push(&mut proposals, 1, Scope::LeaderOf(Term(2)));
+        push(&mut proposals, 2, Scope::LeaderOf(Term(2)));
+        push(&mut proposals, 3, ANYWHERE);
+        assert_eq!(answers(|answer| proposals.unbind(Some(Term(2)), answer)), []);
+        proposals.appended(1, Term(2));
+        let unbound = answers(|answer| proposals.unbind(None, answer));
+        assert_eq!(unbound, [(2, ProposeError::NotLeader)]);
+        let dead = answers(|answer| proposals.bury(Term(3), answer));
+        assert_eq!(dead, [(1, ProposeError::NotLeader)]);
+        assert_eq!((queued(&proposals), proposals.bytes()), (vec![3], 1));
+    }
+
+    #[test]
+    fn an_answered_one_stays_in_its_place_until_the_leader_has_it() {
+        let mut proposals = filled(1..5);
+        proposals.admit(Term(2), 2, 100);
+        transmitted(&mut proposals);
+        let expired = answers(|answer| proposals.expire(Mono(10), false, answer));
+        assert_eq!(expired, [(1, ProposeError::Timeout)]);
+        assert_eq!(proposals.oldest(), Some(Mono(20)));
+        proposals.rewind();
+        assert_eq!(transmitted(&mut proposals), Some((0, vec![1, 2])));
+        proposals.ack(Term(2), 2, false);
+        assert_eq!(proposals.len(), 3);
+        let expired = answers(|answer| proposals.expire(Mono(30), true, answer));
+        assert_eq!(expired, [(2, ProposeError::LeaderLost), (3, ProposeError::NoLeader)]);
+        assert_eq!((proposals.len(), proposals.bytes()), (1, 1));
+        proposals.admit(Term(2), 100, 100);
+        assert_eq!(transmitted(&mut proposals), Some((2, vec![4])));
+    }
+
+    #[test]
+    fn the_dead_do_not_rise_twice() {
+        let mut proposals = filled(1..4);
+        proposals.admit(Term(2), 100, 100);
+        answers(|answer| proposals.expire(Mono(10), false, answer));
+        answers(|answer| proposals.bury(Term(3), answer));
+        assert_eq!(queued(&proposals), [2, 3]);
+    }
+
+    #[test]
+    fn a_snapshot_leaves_the_outcome_open() {
+        let mut proposals = filled(1..3);
+        proposals.appended(1, Term(4));
+        assert_eq!(answers(|answer| proposals.supersede(Term(3), answer)), []);
+        let superseded = answers(|answer| proposals.supersede(Term(4), answer));
+        assert_eq!(superseded, [(1, ProposeError::Superseded)]);
+        assert_eq!(queued(&proposals), [2]);
+    }
+}
