@@ -14,19 +14,23 @@
 pub mod check;
 mod command;
 mod error;
+pub mod lessor;
 mod output;
 mod reader;
 mod span;
 mod store;
+pub mod watch;
 
 pub use command::{COMMAND_VERSION, Command};
 pub use error::{Error, ReadError, RequestError};
+pub use lessor::Lessor;
 pub use output::{
     Applied, ApplyOutput, Committed, HashKv, LeaseChange, LeaseRecord, Reply, RevisionEvents,
 };
 pub use reader::{RangeStream, Reader};
 pub use span::Span;
 pub use store::{Store, TABLES};
+pub use watch::{WatchHub, WatchStream};
 
 /// Longest time to live of a lease, in seconds. Source: etcd `server/lease/lessor.go`.
 pub const LEASE_TTL_MAX_SECONDS: i64 = 9_000_000_000;
