@@ -45,6 +45,13 @@ number! {
     ReadContext
 }
 
+impl Term {
+    /// The term after this one.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
 impl Index {
     /// The position after this one.
     pub fn next(self) -> Self {

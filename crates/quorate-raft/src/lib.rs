@@ -1,12 +1,16 @@
 //! The Raft protocol as a pure function: events in, effects out.
 
+mod append;
+mod commit;
 mod config;
 mod durability;
 mod effects;
 mod election;
 mod event;
+mod fault;
 mod flow;
 mod ids;
+mod inbox;
 mod log;
 mod machine;
 mod membership;
@@ -16,6 +20,9 @@ mod quorum;
 mod random;
 mod read;
 mod recover;
+mod replication;
+mod snapshot;
+mod timing;
 mod transfer;
 mod view;
 

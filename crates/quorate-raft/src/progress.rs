@@ -31,6 +31,8 @@ pub(crate) struct Progress {
     pub(crate) next_index: Index,
     /// *Probe* only: an append is under way, the next waits for its answer or for a sign of life.
     pub(crate) paused: bool,
+    /// An append was under way when the last heartbeat left, and none was answered since: the next sign of life asks again.
+    pub(crate) nudge: bool,
     pub(crate) inflights: Inflights,
     /// Heard from since the last quorum check.
     pub(crate) recent_active: bool,
@@ -49,11 +51,18 @@ impl Progress {
             match_index: Index(0),
             next_index,
             paused: false,
+            nudge: false,
             inflights: Inflights::default(),
             recent_active: false,
             commit_sent: Index(0),
             round_acked: 0,
         }
+    }
+
+    /// The peer answered something that was sent in this read round, or later.
+    pub(crate) fn heard(&mut self, round: u64) {
+        self.recent_active = true;
+        self.round_acked = self.round_acked.max(round);
     }
 
     /// The peer says that its log matches and is durable up to `index`. `base` is the start of our log.
@@ -62,6 +71,7 @@ impl Progress {
             return;
         }
         self.match_index = index;
+        self.nudge = false;
         match self.state {
             ProgressState::Replicate => self.inflights.free_to(index),
             ProgressState::Probe => self.become_replicate(),
@@ -89,8 +99,10 @@ impl Progress {
     /// Messages may have been lost: start again from what is known.
     pub(crate) fn become_probe(&mut self) {
         self.state = ProgressState::Probe;
+        self.commit_sent = self.commit_sent.min(self.match_index);
         self.inflights.clear();
         self.paused = false;
+        self.nudge = false;
         self.next_index = self.match_index.next();
     }
 
@@ -113,6 +125,7 @@ impl Progress {
         self.state = ProgressState::Replicate;
         self.inflights.clear();
         self.paused = false;
+        self.nudge = false;
         self.next_index = self.match_index.next();
     }
 }
