@@ -3,7 +3,7 @@
 //! A [`Store`] takes committed [`Command`]s in log order and answers each with a [`Reply`] that is the same on every
 //! replica. A [`Reader`] is one applied state, for any number of threads. What this crate deliberately does not know:
 //! gRPC, Raft, disks, clocks, randomness. The data lies in an engine behind the port of `quorate-engine`; the format is
-//! in the head of [`schema`](crate::TABLES) and in `docs/formats/kv.md`.
+//! in `src/schema.rs` and `docs/formats/kv.md`.
 //!
 //! Invariants:
 //! - one command is one atomic change, checked whole before anything is written;
@@ -12,13 +12,28 @@
 //! - purging compacted versions never changes an answer.
 
 pub mod check;
+
+mod alarm;
+mod cache;
+mod change;
 mod command;
 mod error;
+mod history;
+mod index;
+mod lease;
 pub mod lessor;
 mod output;
+mod picture;
+mod purge;
+mod range;
 mod reader;
+mod run;
+mod schema;
 mod span;
+mod staged;
 mod store;
+mod stream;
+mod txn;
 pub mod watch;
 
 pub use command::{COMMAND_VERSION, Command};
@@ -27,9 +42,11 @@ pub use lessor::Lessor;
 pub use output::{
     Applied, ApplyOutput, Committed, HashKv, LeaseChange, LeaseRecord, Reply, RevisionEvents,
 };
-pub use reader::{RangeStream, Reader};
+pub use reader::Reader;
+pub use schema::TABLES;
 pub use span::Span;
-pub use store::{Store, TABLES};
+pub use store::Store;
+pub use stream::RangeStream;
 pub use watch::{WatchHub, WatchStream};
 
 /// Longest time to live of a lease, in seconds. Source: etcd `server/lease/lessor.go`.

@@ -4,113 +4,133 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_engine::View;
-use quorate_proto::{
-    etcdserverpb as pb,
-    mvccpb::{self, KeyValue},
+use quorate_proto::{etcdserverpb as pb, mvccpb::KeyValue};
+
+use crate::{
+    Applied, HashKv, LeaseRecord, RangeStream, ReadError, RequestError, RevisionEvents,
+    alarm::{self, Raised},
+    history, lease,
+    picture::Picture,
+    range,
+    schema::State,
+    txn,
 };
 
-use crate::{Applied, HashKv, LeaseRecord, ReadError, RevisionEvents};
-
 /// A view of one applied state. Cheap to clone; holding one pins the space of what was purged since.
+///
+/// While the corruption alarm is raised, ranges and transactions are refused (etcd point 44).
 #[derive(Clone, Debug)]
 pub struct Reader {
     view: Arc<dyn View>,
-    applied: Applied,
-    revision: i64,
-    compact_revision: i64,
+    state: State,
+    raised: Raised,
 }
 
 impl Reader {
+    pub(crate) fn new(view: Arc<dyn View>, state: State, raised: Raised) -> Self {
+        Self { view, state, raised }
+    }
+
     /// The newest revision; 1 in an empty store.
     pub fn revision(&self) -> i64 {
-        self.revision
+        self.state.revision
     }
 
     /// The compacted revision: the oldest that can be read; -1 when nothing was ever compacted.
     pub fn compact_revision(&self) -> i64 {
-        self.compact_revision
+        self.state.compact_revision
     }
 
     /// The entry after which this state stood.
     pub fn applied(&self) -> Applied {
-        self.applied
+        self.state.applied
+    }
+
+    /// Whether the space alarm is raised by any member.
+    pub fn is_out_of_space(&self) -> bool {
+        self.raised.nospace
+    }
+
+    /// Whether the corruption alarm is raised by any member.
+    pub fn is_corrupt(&self) -> bool {
+        self.raised.corrupt
     }
 
     /// Answers a range. The header holds only `revision`.
     ///
     /// # Errors
-    /// Those of [`check::range`](crate::check::range), [`RequestError::Compacted`](crate::RequestError::Compacted),
-    /// [`RequestError::FutureRevision`](crate::RequestError::FutureRevision).
+    /// Those of [`check::range`](crate::check::range), [`RequestError::Compacted`], [`RequestError::FutureRevision`],
+    /// [`RequestError::Corrupt`].
     pub fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, ReadError> {
-        let _ = (request, &self.view);
-        todo!()
+        range::range(&self.picture()?, request)
     }
 
     /// Answers a transaction of ranges.
     ///
     /// # Errors
-    /// [`RequestError::NotReadOnly`](crate::RequestError::NotReadOnly) when
-    /// [`check::is_read_only`](crate::check::is_read_only) says no, and those of [`Reader::range`].
+    /// [`RequestError::NotReadOnly`] when [`check::is_read_only`](crate::check::is_read_only) says no, and those of
+    /// [`check::txn`](crate::check::txn) and [`Reader::range`].
     pub fn txn(&self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, ReadError> {
-        let _ = request;
-        todo!()
+        txn::read(&self.picture()?, request)
     }
 
     /// Begins a streamed range over this very state.
     ///
-    /// `chunk_bytes` is what a chunk grows towards; one value may exceed it.
+    /// `chunk_bytes` is what a chunk grows towards; its last pair may exceed it.
     ///
     /// # Errors
-    /// As [`Reader::range`], and [`RequestError::StreamUnsupported`](crate::RequestError::StreamUnsupported).
+    /// As [`Reader::range`], and [`RequestError::StreamUnsupported`].
     pub fn range_stream(
         &self,
         request: &pb::RangeRequest,
         chunk_bytes: usize,
     ) -> Result<RangeStream, ReadError> {
-        let _ = (request, chunk_bytes);
-        todo!()
+        RangeStream::new(self.clone(), request, chunk_bytes)
     }
 
     /// The changes from `from_revision` on: whole revisions, at most `revisions_max`, and none after `bytes_max` bytes of
-    /// keys and values are reached; at least one if there is any.
+    /// pairs are reached; but at least one if there is any and `revisions_max` is not 0.
     ///
     /// # Errors
-    /// [`RequestError::Compacted`](crate::RequestError::Compacted) when `from_revision` lies below the compacted one.
+    /// [`RequestError::Compacted`] when `from_revision` lies below the compacted one.
     pub fn events(
         &self,
         from_revision: i64,
         revisions_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<Arc<RevisionEvents>>, ReadError> {
-        let _ = (from_revision, revisions_max, bytes_max);
-        todo!()
+        history::events(&self.any_picture(), from_revision, revisions_max, bytes_max)
     }
 
-    /// The pair at `key` just before `revision`: a watch's `prev_kv`. `None` when there was none or it is compacted.
+    /// The pair at `key` just before `revision`: a watch's `prev_kv`. `None` when there was none or it is compacted (etcd
+    /// point 37).
     ///
     /// # Errors
     /// [`ReadError::Store`] only.
     pub fn key_before(&self, key: &[u8], revision: i64) -> Result<Option<KeyValue>, ReadError> {
-        let _ = (key, revision);
-        todo!()
+        let before = revision.saturating_sub(1);
+        if before < self.state.compact_revision || before <= 0 {
+            return Ok(None);
+        }
+        Ok(self.any_picture().get(key, before)?)
     }
 
-    /// The hash of the history up to `revision`, 0 for the newest. The same on every member, whatever it has purged.
+    /// The hash of the history up to `revision`, 0 for the newest. The same on every member, whatever it has purged, and
+    /// the same as etcd's for the same history.
     ///
     /// # Errors
-    /// [`RequestError::Compacted`](crate::RequestError::Compacted),
-    /// [`RequestError::FutureRevision`](crate::RequestError::FutureRevision).
+    /// [`RequestError::Compacted`], [`RequestError::FutureRevision`].
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, ReadError> {
-        let _ = revision;
-        todo!()
+        history::hash_kv(&self.any_picture(), revision)
     }
 
-    /// A hash of the whole replicated state: history, leases, alarms, revisions. For comparing members.
+    /// A hash of the whole replicated state: history, leases, alarms, revisions. For comparing members that have applied
+    /// the same log; not etcd's number.
     ///
     /// # Errors
     /// [`ReadError::Store`] only.
     pub fn hash(&self) -> Result<u32, ReadError> {
-        todo!()
+        history::hash(&self.any_picture())
     }
 
     /// All leases by ascending id.
@@ -118,7 +138,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError::Store`] only.
     pub fn leases(&self) -> Result<Vec<(i64, LeaseRecord)>, ReadError> {
-        todo!()
+        Ok(lease::all(&*self.view)?)
     }
 
     /// One lease.
@@ -126,17 +146,15 @@ impl Reader {
     /// # Errors
     /// [`ReadError::Store`] only.
     pub fn lease(&self, id: i64) -> Result<Option<LeaseRecord>, ReadError> {
-        let _ = id;
-        todo!()
+        Ok(lease::get(&*self.view, id)?)
     }
 
-    /// The keys attached to a lease, ascending.
+    /// The keys attached to a lease, ascending; none for a lease that does not exist.
     ///
     /// # Errors
     /// [`ReadError::Store`] only.
     pub fn lease_keys(&self, id: i64) -> Result<Vec<Bytes>, ReadError> {
-        let _ = id;
-        todo!()
+        Ok(lease::keys(&*self.view, id)?)
     }
 
     /// The raised alarms, by kind and member.
@@ -144,29 +162,22 @@ impl Reader {
     /// # Errors
     /// [`ReadError::Store`] only.
     pub fn alarms(&self) -> Result<Vec<pb::AlarmMember>, ReadError> {
-        todo!()
+        Ok(alarm::all(&*self.view)?)
     }
 
     /// The engine's view under this reader, from which a snapshot streams every table of [`TABLES`](crate::TABLES).
     pub fn view(&self) -> &Arc<dyn View> {
         &self.view
     }
-}
 
-/// A streamed range: call [`RangeStream::next_chunk`] until it gives `None`.
-#[derive(Debug)]
-pub struct RangeStream {
-    reader: Reader,
-    chunk: Vec<mvccpb::KeyValue>,
-}
+    /// What a client's read sees.
+    pub(crate) fn picture(&self) -> Result<Picture<'_>, RequestError> {
+        self.raised.refuse_if_corrupt()?;
+        Ok(self.any_picture())
+    }
 
-impl RangeStream {
-    /// The next piece, in key order. Only the last has a header, `more` and `count`.
-    ///
-    /// # Errors
-    /// [`ReadError::Store`] only: the state is pinned, so a compaction meanwhile does not disturb it.
-    pub fn next_chunk(&mut self) -> Result<Option<pb::RangeResponse>, ReadError> {
-        let _ = (&self.reader, &self.chunk);
-        todo!()
+    /// The same without regard to alarms.
+    fn any_picture(&self) -> Picture<'_> {
+        Picture::new(&*self.view, &self.state)
     }
 }

@@ -49,7 +49,7 @@ fn collect(ops: &[pb::RequestOp]) -> Result<Writes<'_>, RequestError> {
     Ok(writes)
 }
 
-impl<'a> Writes<'a> {
+impl Writes<'_> {
     /// Adds what runs together with the writes so far.
     fn join(&mut self, other: Self) -> Result<(), RequestError> {
         let meet = |puts: &BTreeSet<&[u8]>, deletes: &[Span<'_>]| {

@@ -1,0 +1,150 @@
+//! Transactions: all comparisons first, then all checks, then all operations.
+//!
+//! Comparisons of nested transactions see the state before the whole transaction, too. Nothing is written before
+//! everything that could be refused has been checked (etcd point 25), so a transaction never stops half-way. Inside it,
+//! an operation sees what earlier ones did; an explicit older revision is still the old data (points 24 and 28).
+//!
+//! Source: etcd `server/etcdserver/txn/txn.go`.
+
+use quorate_proto::etcdserverpb::{self as pb, request_op::Request, response_op::Response};
+
+use crate::{
+    Error, ReadError, RequestError,
+    change::Change,
+    check,
+    picture::{self, Picture},
+    range,
+};
+
+/// Which branch each transaction takes: first the outer one, then those nested in the branch taken, in order.
+type Path = Vec<bool>;
+
+/// Answers a transaction that only reads.
+pub(crate) fn read(
+    picture: &Picture<'_>,
+    request: &pb::TxnRequest,
+) -> Result<pb::TxnResponse, ReadError> {
+    if !check::is_read_only(request) {
+        return Err(RequestError::NotReadOnly.into());
+    }
+    check::txn(request, usize::MAX)?;
+    let succeeded = compare_all(picture, &request.compare)?;
+    let ops = if succeeded { &request.success } else { &request.failure };
+    let mut responses = Vec::with_capacity(ops.len());
+    for op in ops {
+        let Some(Request::RequestRange(op)) = &op.request else {
+            return Err(RequestError::NotReadOnly.into());
+        };
+        responses.push(respond(Response::ResponseRange(range::range(picture, op)?)));
+    }
+    Ok(pb::TxnResponse { header: Some(picture::header(picture.revision)), succeeded, responses })
+}
+
+/// Runs a transaction whose form has been checked.
+pub(crate) fn write(
+    change: &mut Change<'_>,
+    request: pb::TxnRequest,
+) -> Result<pb::TxnResponse, ReadError> {
+    let mut path = Path::new();
+    choose(&change.picture(), &request, &mut path)?;
+    check_puts(change, &request, &mut path.iter().copied())?;
+    check_ranges(&change.picture(), &request, &mut path.iter().copied())?;
+    let mut response = run(change, request, &mut path.into_iter())?;
+    response.header = Some(picture::header(change.revision()));
+    Ok(response)
+}
+
+fn compare_all(picture: &Picture<'_>, compares: &[pb::Compare]) -> Result<bool, Error> {
+    for compare in compares {
+        if !picture.compare(compare)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn choose(picture: &Picture<'_>, request: &pb::TxnRequest, path: &mut Path) -> Result<(), Error> {
+    let succeeded = compare_all(picture, &request.compare)?;
+    path.push(succeeded);
+    for op in branch(request, succeeded) {
+        if let Some(Request::RequestTxn(nested)) = &op.request {
+            choose(picture, nested, path)?;
+        }
+    }
+    Ok(())
+}
+
+fn branch(request: &pb::TxnRequest, succeeded: bool) -> &[pb::RequestOp] {
+    if succeeded { &request.success } else { &request.failure }
+}
+
+fn check_puts(
+    change: &mut Change<'_>,
+    request: &pb::TxnRequest,
+    path: &mut dyn Iterator<Item = bool>,
+) -> Result<(), ReadError> {
+    for op in branch(request, path.next().unwrap_or_default()) {
+        match &op.request {
+            Some(Request::RequestTxn(nested)) => check_puts(change, nested, path)?,
+            Some(Request::RequestPut(put)) => {
+                change.check_key(put)?;
+                change.check_lease(put)?;
+            }
+            Some(Request::RequestRange(_) | Request::RequestDeleteRange(_)) | None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Ranges are held against the revision before the transaction, whatever it will write.
+fn check_ranges(
+    picture: &Picture<'_>,
+    request: &pb::TxnRequest,
+    path: &mut dyn Iterator<Item = bool>,
+) -> Result<(), RequestError> {
+    for op in branch(request, path.next().unwrap_or_default()) {
+        match &op.request {
+            Some(Request::RequestTxn(nested)) => check_ranges(picture, nested, path)?,
+            Some(Request::RequestRange(range)) => {
+                picture.resolve(range.revision)?;
+            }
+            Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) | None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Runs the branch. The reply of a nested transaction has an empty header, as in etcd.
+fn run(
+    change: &mut Change<'_>,
+    request: pb::TxnRequest,
+    path: &mut dyn Iterator<Item = bool>,
+) -> Result<pb::TxnResponse, ReadError> {
+    let succeeded = path.next().unwrap_or_default();
+    let ops = if succeeded { request.success } else { request.failure };
+    let mut responses = Vec::with_capacity(ops.len());
+    for op in ops {
+        responses.push(run_op(change, op, path)?);
+    }
+    Ok(pb::TxnResponse { header: Some(picture::header(0)), succeeded, responses })
+}
+
+fn run_op(
+    change: &mut Change<'_>,
+    op: pb::RequestOp,
+    path: &mut dyn Iterator<Item = bool>,
+) -> Result<pb::ResponseOp, ReadError> {
+    Ok(respond(match op.request {
+        Some(Request::RequestRange(request)) => Response::ResponseRange(change.range(&request)?),
+        Some(Request::RequestPut(request)) => Response::ResponsePut(change.put(request)?),
+        Some(Request::RequestDeleteRange(request)) => {
+            Response::ResponseDeleteRange(change.delete_range(&request)?)
+        }
+        Some(Request::RequestTxn(request)) => Response::ResponseTxn(run(change, request, path)?),
+        None => return Err(RequestError::KeyNotFound.into()),
+    }))
+}
+
+fn respond(response: Response) -> pb::ResponseOp {
+    pb::ResponseOp { response: Some(response) }
+}
