@@ -63,7 +63,12 @@ impl WatchStream {
         !self.answers.is_empty()
             || !self.feed.is_empty()
             || !self.behind.is_empty()
-            || self.pulled <= self.current
+            || !self.is_up_to_date()
+    }
+
+    /// Whether everything the hub had at the last pull was taken, and no watcher was created since.
+    fn is_up_to_date(&self) -> bool {
+        self.pulled > self.current && self.in_step_from == self.current + 1
     }
 
     /// The ring no longer holds `from`: every watcher that may have missed something reads history.
@@ -219,7 +224,7 @@ impl WatchStream {
 
     /// Adds progress answers, if everything up to the current revision has been delivered.
     fn report_progress<H: History + ?Sized>(&mut self, responses: &mut Responses<'_, H>) {
-        if !self.feed.is_empty() || self.pulled <= self.current {
+        if !self.feed.is_empty() || !self.is_up_to_date() {
             return;
         }
         let revision = self.current;

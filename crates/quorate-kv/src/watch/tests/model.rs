@@ -18,12 +18,12 @@ use super::{
 
 #[derive(Clone, Debug)]
 enum Step {
-    Write(Vec<(u8, bool)>),
+    Write { keys: Vec<(u8, bool)>, publish: bool },
     Compact(u8),
     Watch { stream: usize, key: u8, end: Option<u8>, back: i8, flags: u8 },
     Cancel { stream: usize, watcher: usize },
     Progress(usize),
-    Poll { stream: usize, budget_bytes: usize },
+    Poll { stream: usize, budget_bytes: usize, pull: bool },
     Restored,
 }
 
@@ -31,14 +31,15 @@ const STREAMS: usize = 3;
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => prop::collection::btree_map(0..12u8, any::<bool>(), 1..4).prop_map(|keys| Step::Write(keys.into_iter().collect())),
+        8 => (prop::collection::btree_map(0..12u8, any::<bool>(), 1..4), prop::bool::weighted(0.7))
+            .prop_map(|(keys, publish)| Step::Write { keys: keys.into_iter().collect(), publish }),
         1 => (0..6u8).prop_map(Step::Compact),
         3 => (0..STREAMS, 0..12u8, prop::option::of(0..14u8), -20..6i8, any::<u8>())
             .prop_map(|(stream, key, end, back, flags)| Step::Watch { stream, key, end, back, flags }),
         1 => (0..STREAMS, 0..8usize).prop_map(|(stream, watcher)| Step::Cancel { stream, watcher }),
         2 => (0..STREAMS).prop_map(Step::Progress),
-        5 => (0..STREAMS, prop_oneof![Just(1), 10..400usize])
-            .prop_map(|(stream, budget_bytes)| Step::Poll { stream, budget_bytes }),
+        5 => (0..STREAMS, prop_oneof![Just(1), 10..400usize], prop::bool::weighted(0.8))
+            .prop_map(|(stream, budget_bytes, pull)| Step::Poll { stream, budget_bytes, pull }),
         1 => Just(Step::Restored),
     ]
 }
@@ -96,12 +97,15 @@ impl Run {
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Write(keys) => {
+            Step::Write { keys, publish } => {
                 let names: Vec<(String, bool)> =
                     keys.iter().map(|(key, put)| (name(*key), *put)).collect();
                 let changes: Vec<_> =
                     names.iter().map(|(key, put)| (key.as_str(), put.then_some("v"))).collect();
-                self.world.write(&changes);
+                self.world.apply(&changes);
+                if *publish {
+                    self.world.publish();
+                }
             }
             Step::Compact(back) => {
                 let to = self.world.past.revision() - i64::from(*back);
@@ -116,7 +120,10 @@ impl Run {
             Step::Progress(stream) => {
                 self.clients[*stream].stream.request_progress(&self.world.hub);
             }
-            Step::Poll { stream, budget_bytes } => self.poll(*stream, *budget_bytes),
+            Step::Poll { stream, budget_bytes, pull: true } => self.poll(*stream, *budget_bytes),
+            Step::Poll { stream, budget_bytes, pull: false } => {
+                self.poll_unpulled(*stream, *budget_bytes);
+            }
             Step::Restored => drop(self.world.hub.restored(self.world.past.revision())),
         }
     }
@@ -156,6 +163,14 @@ impl Run {
 
     fn poll(&mut self, stream: usize, budget_bytes: usize) {
         let responses = self.world.poll_once(&mut self.clients[stream].stream, budget_bytes);
+        for response in &responses {
+            self.take(stream, response);
+        }
+    }
+
+    /// Polls before the stream has seen the hub's newest.
+    fn poll_unpulled(&mut self, stream: usize, budget_bytes: usize) {
+        let responses = self.clients[stream].stream.poll(&self.world.past, budget_bytes).unwrap();
         for response in &responses {
             self.take(stream, response);
         }
@@ -210,6 +225,7 @@ impl Run {
 
     /// Drains everything and compares with the whole past.
     fn finish(mut self) {
+        self.world.publish();
         for stream in 0..STREAMS {
             self.poll(stream, 10);
             while self.clients[stream].stream.has_more() {

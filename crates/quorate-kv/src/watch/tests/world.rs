@@ -79,6 +79,8 @@ pub(super) struct World {
     pub(super) past: Past,
     pub(super) hub: WatchHub,
     pub(super) woken: Vec<StreamId>,
+    /// Applied, visible to readers, and not published yet.
+    held: Vec<Arc<RevisionEvents>>,
     keys: BTreeMap<Bytes, KeyValue>,
 }
 
@@ -86,18 +88,30 @@ impl World {
     pub(super) fn new(limits: WatchLimits) -> Self {
         let hub = WatchHub::new(1, limits);
         let past = Past { compact_revision: -1, ..Past::default() };
-        Self { past, hub, woken: Vec::new(), keys: BTreeMap::new() }
+        Self { past, hub, woken: Vec::new(), held: Vec::new(), keys: BTreeMap::new() }
     }
 
     /// One transaction: `Some` puts, `None` deletes. Nothing happens if it changes nothing.
     pub(super) fn write(&mut self, changes: &[(&str, Option<&str>)]) -> i64 {
+        let revision = self.apply(changes);
+        self.publish();
+        revision
+    }
+
+    /// Publishes what was applied.
+    pub(super) fn publish(&mut self) {
+        self.woken.extend(self.hub.publish(&std::mem::take(&mut self.held)));
+    }
+
+    /// A transaction that is not published yet.
+    pub(super) fn apply(&mut self, changes: &[(&str, Option<&str>)]) -> i64 {
         let revision = self.past.revision() + 1;
         let events: Vec<Event> =
             changes.iter().filter_map(|(key, value)| self.change(revision, key, *value)).collect();
         if !events.is_empty() {
             let entry = Arc::new(RevisionEvents { revision, events });
             self.past.revisions.push(Arc::clone(&entry));
-            self.woken.extend(self.hub.publish(&[entry]));
+            self.held.push(entry);
         }
         self.past.revision()
     }
