@@ -103,7 +103,7 @@ pub struct EntryRange {
 }
 
 impl EntryRange {
-    /// The range that starts at `first` and holds nothing.
+    /// The range that starts at `first`, which is at least 1, and holds nothing.
     pub fn empty_at(first: Index) -> Self {
         Self { first, last: first.previous() }
     }

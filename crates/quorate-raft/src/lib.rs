@@ -11,6 +11,7 @@ mod fault;
 mod flow;
 mod ids;
 mod inbox;
+mod invariants;
 mod log;
 mod machine;
 mod membership;
@@ -33,6 +34,7 @@ pub use ids::{
     EntryId, EntryKind, EntryMeta, EntryRange, GroupId, Index, IoToken, Mono, NodeId, ReadContext,
     Term,
 };
+pub use invariants::{Broken, Past};
 pub use machine::Core;
 pub use membership::{Membership, SnapshotMeta};
 pub use message::{AppendOutcome, HardState, Message};

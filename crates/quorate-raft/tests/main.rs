@@ -1,0 +1,14 @@
+//! All tests of the core that need more than one of its parts, in one program.
+
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod paper;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod script;
+#[cfg(test)]
+mod solo;
+#[cfg(test)]
+mod total;
