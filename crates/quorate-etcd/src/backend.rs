@@ -2,15 +2,17 @@
 //!
 //! The front door translates and checks; the [`Backend`] decides. A write is [`Backend::propose`]d and answered when this
 //! member has applied it. A linearizable read waits for [`Backend::read_barrier`] and then looks at [`Backend::reader`];
-//! a serializable one looks at once.
+//! a serializable one looks at once. Watches follow [`Watches`].
 //!
 //! Left out: membership changes, leadership transfer and authentication. They come with their issues.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quorate_kv::{Command, ReadError, Reader, Reply, RequestError};
 use quorate_proto::etcdserverpb::Member;
+
+use crate::watches::Watches;
 
 /// A running member of a cluster, as its clients' requests see it. Cloning is cheap: clones share one server.
 ///
@@ -41,6 +43,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The member's state now.
     fn status(&self) -> Status;
 
+    /// How long no leader has been known; `None` while there is one. Cheap: asked each second for each stream that
+    /// wants a leader.
+    fn leaderless_for(&self) -> Option<Duration>;
+
     /// The cluster's members, as last applied here.
     fn members(&self) -> Vec<Member>;
 
@@ -62,6 +68,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
         id: i64,
         keys: bool,
     ) -> impl Future<Output = Result<Option<LeaseTimeToLive>, ServerError>> + Send;
+
+    /// Where the member publishes every applied revision.
+    fn watches(&self) -> &Arc<Watches>;
 
     /// Resolves once this member has physically removed what a compaction at `revision` made unreachable.
     ///
@@ -104,8 +113,6 @@ pub struct Status {
     pub db_size_in_use_bytes: u64,
     /// Faults that an operator should know of, in words. Alarms and a missing leader are added by the front door.
     pub errors: Vec<String>,
-    /// How long there has been no leader; `None` while there is one.
-    pub leaderless_for: Option<Duration>,
 }
 
 /// What is known of a lease's time.

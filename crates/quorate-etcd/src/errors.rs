@@ -118,6 +118,12 @@ impl From<EtcdError> for Status {
     }
 }
 
+impl From<ServerError> for Status {
+    fn from(error: ServerError) -> Self {
+        status_of(&error)
+    }
+}
+
 /// What a client is told about `error`.
 pub fn status_of(error: &ServerError) -> Status {
     let unnamed =

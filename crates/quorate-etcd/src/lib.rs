@@ -1,4 +1,21 @@
 //! etcd's API: gRPC services, HTTP endpoints, error codes and texts.
+//!
+//! The front door of a server: it reads requests, checks them, asks the [`Backend`](backend::Backend) behind it, and
+//! answers as etcd does, to the letter of its error texts. It does not know Raft, disks or peers.
+//!
+//! - [`handle`]: what each request does, message to message;
+//! - `grpc` and `http`: how requests come in and answers go out;
+//! - [`serve`]: sockets and threads;
+//! - [`errors`]: the one table of codes and texts; [`metrics`]: what is counted; [`watches`]: the shared hub.
+//!
+//! Left out so far: TLS, authentication, membership changes, the JSON gateway, locks and elections.
 
 pub mod backend;
 pub mod errors;
+mod front;
+mod grpc;
+pub mod handle;
+pub mod metrics;
+pub mod watches;
+
+pub use front::{Front, MESSAGE_OVERHEAD_BYTES, Settings};

@@ -1,0 +1,227 @@
+//! One gRPC call: find its method, read its message, let the handler answer, count.
+
+use std::{fmt::Display, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Body;
+use prost::Message;
+use quorate_proto::health::HealthCheckResponse;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Code, Status};
+
+use super::{
+    body::ReplyBody,
+    deframe::{Counted, Messages},
+    leader::{self, LeaderGuard},
+    method::{self, Method},
+    reply::{self, Streamed},
+};
+use crate::{
+    backend::Backend,
+    errors::EtcdError,
+    front::Front,
+    handle::{
+        cluster, health, kv,
+        lease::{self, KeepAlives},
+        maintenance, range_stream, snapshot,
+        watch::WatchSession,
+    },
+};
+
+/// Answers a gRPC call.
+pub(crate) async fn serve<B, T>(front: Arc<Front<B>>, request: Request<T>) -> Response<ReplyBody>
+where
+    B: Backend,
+    T: Body<Data = Bytes> + Send + Unpin + 'static,
+    T::Error: Display,
+{
+    let Some(method) = Method::from_path(request.uri().path()) else {
+        let text = method::unknown(request.uri().path());
+        return reply::refusal(&Status::new(Code::Unimplemented, text));
+    };
+    if let Some(metrics) = front.metrics.grpc.method(method) {
+        metrics.started.increment();
+    }
+    let needs_leader = leader::is_required(request.headers());
+    let call = Call { front, method, needs_leader, body: request.into_body() };
+    let front = Arc::clone(&call.front);
+    match call.run().await {
+        Ok(body) => reply::response(body),
+        Err(status) => {
+            front.metrics.grpc.handled(method, status.code());
+            reply::refusal(&status)
+        }
+    }
+}
+
+/// A call whose message is not read yet.
+struct Call<B, T> {
+    front: Arc<Front<B>>,
+    method: Method,
+    needs_leader: bool,
+    body: T,
+}
+
+impl<B, T> Call<B, T>
+where
+    B: Backend,
+    T: Body<Data = Bytes> + Send + Unpin + 'static,
+    T::Error: Display,
+{
+    /// The hot methods first; the others share one boxed future, so that they do not make every call's larger.
+    async fn run(self) -> Result<ReplyBody, Status> {
+        if self.needs_leader && self.front.backend.leaderless_for().is_some() {
+            return Err(EtcdError::NoLeader.into());
+        }
+        let front = Arc::clone(&self.front);
+        let method = self.method;
+        match method {
+            Method::Range => {
+                front.metrics.ranges.increment();
+                let request = self.message().await?;
+                Ok(done(&front, method, &kv::range(&front, request).await?))
+            }
+            Method::Put => {
+                let request = self.message().await?;
+                Ok(done(&front, method, &kv::put(&front, request).await?))
+            }
+            Method::Txn => {
+                let request = self.message().await?;
+                Ok(done(&front, method, &kv::txn(&front, request).await?))
+            }
+            Method::Watch => {
+                let guard = self.guard();
+                let session = WatchSession::new(&front, self.messages());
+                Ok(stream(&front, method, session, guard))
+            }
+            Method::LeaseKeepAlive => {
+                let guard = self.guard();
+                let answers = KeepAlives::new(&front, self.messages());
+                Ok(stream(&front, method, answers, guard))
+            }
+            _ => Box::pin(self.run_rare()).await,
+        }
+    }
+
+    async fn run_rare(self) -> Result<ReplyBody, Status> {
+        let front = Arc::clone(&self.front);
+        let front = &front;
+        let method = self.method;
+        Ok(match method {
+            Method::DeleteRange => {
+                done(front, method, &kv::delete_range(front, self.message().await?).await?)
+            }
+            Method::Compact => {
+                done(front, method, &kv::compact(front, self.message().await?).await?)
+            }
+            Method::LeaseGrant => {
+                done(front, method, &lease::grant(front, self.message().await?).await?)
+            }
+            Method::LeaseRevoke => {
+                done(front, method, &lease::revoke(front, self.message().await?).await?)
+            }
+            Method::LeaseTimeToLive => {
+                done(front, method, &lease::time_to_live(front, self.message().await?).await?)
+            }
+            Method::LeaseLeases => {
+                done(front, method, &lease::leases(front, self.message().await?).await?)
+            }
+            Method::Status => {
+                done(front, method, &maintenance::status(front, self.message().await?).await?)
+            }
+            Method::Alarm => {
+                done(front, method, &maintenance::alarm(front, self.message().await?).await?)
+            }
+            Method::Defragment => {
+                done(front, method, &maintenance::defragment(front, self.message().await?).await?)
+            }
+            Method::Hash => {
+                done(front, method, &maintenance::hash(front, self.message().await?).await?)
+            }
+            Method::HashKv => {
+                done(front, method, &maintenance::hash_kv(front, self.message().await?).await?)
+            }
+            Method::MemberList => {
+                done(front, method, &cluster::member_list(front, self.message().await?).await?)
+            }
+            _ => return self.run_rarest().await,
+        })
+    }
+
+    async fn run_rarest(self) -> Result<ReplyBody, Status> {
+        let front = Arc::clone(&self.front);
+        let front = &front;
+        let method = self.method;
+        let guard = self.guard();
+        Ok(match method {
+            Method::RangeStream => {
+                let chunks = range_stream::range_stream(front, self.message().await?).await?;
+                stream(front, method, chunks, guard)
+            }
+            Method::Snapshot => {
+                let pieces = snapshot::snapshot(front, self.message().await?).await?;
+                stream(front, method, pieces, guard)
+            }
+            Method::HealthCheck => {
+                let known = health::check(&self.message().await?);
+                let unknown = || Status::new(Code::NotFound, "unknown service");
+                done(front, method, &known.ok_or_else(unknown)?)
+            }
+            Method::HealthList => done(front, method, &health::list(&self.message().await?)),
+            Method::HealthWatch => {
+                let changes = health::watch(&self.message().await?);
+                stream(front, method, changes.map(Ok::<HealthCheckResponse, Status>), guard)
+            }
+            unbuilt => return Err(Status::new(Code::Unimplemented, unbuilt.not_built())),
+        })
+    }
+
+    /// The call's only message.
+    async fn message<M: Message + Default>(self) -> Result<M, Status> {
+        let max = self.front.settings.message_bytes_max();
+        let message = Messages::new(self.body, max).single().await?;
+        if let Some(metrics) = self.front.metrics.grpc.method(self.method) {
+            metrics.received.increment();
+        }
+        Ok(message)
+    }
+
+    /// The call's messages, as they come.
+    fn messages<M: Message + Default>(
+        self,
+    ) -> impl Stream<Item = Result<M, Status>> + Send + Unpin {
+        let max = self.front.settings.message_bytes_max();
+        Counted::new(Messages::new(self.body, max), self.front, self.method)
+    }
+
+    /// A guard over the leader, if the call asked for one.
+    fn guard(&self) -> Option<LeaderGuard<B>> {
+        self.needs_leader.then(|| LeaderGuard::new(&self.front))
+    }
+}
+
+/// Counts and encodes the answer to a unary call.
+fn done<B: Backend, M: Message>(front: &Front<B>, method: Method, answer: &M) -> ReplyBody {
+    front.metrics.grpc.handled(method, Code::Ok);
+    if let Some(metrics) = front.metrics.grpc.method(method) {
+        metrics.sent.increment();
+    }
+    reply::message(answer)
+}
+
+/// Streams the answer to a call.
+fn stream<B, S, M, E>(
+    front: &Arc<Front<B>>,
+    method: Method,
+    messages: S,
+    guard: Option<LeaderGuard<B>>,
+) -> ReplyBody
+where
+    B: Backend,
+    S: Stream<Item = Result<M, E>> + Send + Unpin + 'static,
+    M: Message + 'static,
+    E: Into<Status> + 'static,
+{
+    ReplyBody::Stream(Box::pin(Streamed::new(front, method, messages, guard)))
+}
