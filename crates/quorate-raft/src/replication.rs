@@ -56,9 +56,9 @@ impl Line<'_> {
         let (range, bytes) =
             self.log.cut(peer.next_index, config.append_entries_max, config.append_bytes_max);
         if !self.send_range(peer, range, turn) {
-            peer.become_snapshot();
-            turn.out.snapshots.push(peer.node);
-        } else if peer.state == ProgressState::Probe {
+            return;
+        }
+        if peer.state == ProgressState::Probe {
             peer.paused = true;
         } else if !range.is_empty() {
             peer.inflights.add(range.last, bytes);
@@ -66,9 +66,13 @@ impl Line<'_> {
         }
     }
 
-    /// Sends an append of `range`; `false` if the entry before it is not in the log any more.
+    /// Sends an append of `range`. If the entry before it is not in the log any more, the peer needs a snapshot, and it is `false`.
     fn send_range(&self, peer: &mut Progress, range: EntryRange, turn: &mut Turn<'_>) -> bool {
-        let Some(prev) = self.log.id_at(range.first.previous()) else { return false };
+        let Some(prev) = self.log.id_at(range.first.previous()) else {
+            peer.become_snapshot();
+            turn.out.snapshots.push(peer.node);
+            return false;
+        };
         let Self { term, commit, round, after, .. } = *self;
         peer.commit_sent = peer.commit_sent.max(commit.min(range.last));
         turn.send(

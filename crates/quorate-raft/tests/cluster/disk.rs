@@ -6,33 +6,33 @@ use quorate_raft::{EntryId, EntryMeta, HardState, Index, IoToken, Mono, Snapshot
 
 /// An entry with its content, which is a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub meta: EntryMeta,
-    pub payload: u64,
+pub(crate) struct Entry {
+    pub(crate) meta: EntryMeta,
+    pub(crate) payload: u64,
 }
 
 /// Entries behind a base.
 #[derive(Clone, Debug, Default)]
-pub struct Shelf {
-    pub base: EntryId,
+pub(crate) struct Shelf {
+    pub(crate) base: EntryId,
     entries: Vec<Entry>,
 }
 
 impl Shelf {
-    pub fn new(base: EntryId) -> Self {
+    pub(crate) fn new(base: EntryId) -> Self {
         Self { base, entries: Vec::new() }
     }
 
-    pub fn last_index(&self) -> Index {
+    pub(crate) fn last_index(&self) -> Index {
         Index(self.base.index.0 + self.entries.len() as u64)
     }
 
-    pub fn get(&self, index: Index) -> Option<Entry> {
+    pub(crate) fn get(&self, index: Index) -> Option<Entry> {
         let offset = index.0.checked_sub(self.base.index.0 + 1)?;
         self.entries.get(usize::try_from(offset).unwrap()).copied()
     }
 
-    pub fn term_at(&self, index: Index) -> Option<Term> {
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
         if index == self.base.index {
             Some(self.base.term)
         } else {
@@ -40,23 +40,23 @@ impl Shelf {
         }
     }
 
-    pub fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
     /// Whether the entry is here, or was and is in the state machine now.
-    pub fn holds(&self, id: EntryId) -> bool {
+    pub(crate) fn holds(&self, id: EntryId) -> bool {
         id.index < self.base.index || self.term_at(id.index) == Some(id.term)
     }
 
-    pub fn slice(&self, first: Index, last: Index) -> Vec<Entry> {
+    pub(crate) fn slice(&self, first: Index, last: Index) -> Vec<Entry> {
         (first.0..=last.0)
             .map(|index| self.get(Index(index)).expect("the core names entries that the log holds"))
             .collect()
     }
 
     /// Replaces everything from `first` on.
-    pub fn put(&mut self, first: Index, entries: &[Entry]) {
+    pub(crate) fn put(&mut self, first: Index, entries: &[Entry]) {
         assert!(
             first > self.base.index && first <= self.last_index().next(),
             "a gap in the log at {first}"
@@ -65,7 +65,7 @@ impl Shelf {
         self.entries.extend_from_slice(entries);
     }
 
-    pub fn compact(&mut self, upto: Index) {
+    pub(crate) fn compact(&mut self, upto: Index) {
         let term = self.term_at(upto).unwrap();
         self.entries.drain(..usize::try_from(upto.0 - self.base.index.0).unwrap());
         self.base = EntryId { term, index: upto };
@@ -73,31 +73,31 @@ impl Shelf {
 }
 
 /// A state machine's content: every applied entry, from the first on.
-pub type State = Vec<Entry>;
+pub(crate) type State = Vec<Entry>;
 
 /// What one write holds.
 #[derive(Clone, Debug)]
-pub struct Write {
-    pub token: IoToken,
-    pub due: Mono,
-    pub hard_state: Option<HardState>,
-    pub append: Option<(Index, Vec<Entry>)>,
-    pub install: Option<(SnapshotMeta, State)>,
+pub(crate) struct Write {
+    pub(crate) token: IoToken,
+    pub(crate) due: Mono,
+    pub(crate) hard_state: Option<HardState>,
+    pub(crate) append: Option<(Index, Vec<Entry>)>,
+    pub(crate) install: Option<(SnapshotMeta, State)>,
 }
 
 /// What survives a crash, and what may not.
 #[derive(Clone, Debug)]
-pub struct Disk {
-    pub hard_state: HardState,
-    pub base: SnapshotMeta,
-    pub log: Shelf,
-    pub checkpoint: State,
-    pub queue: VecDeque<Write>,
-    pub done: IoToken,
+pub(crate) struct Disk {
+    pub(crate) hard_state: HardState,
+    pub(crate) base: SnapshotMeta,
+    pub(crate) log: Shelf,
+    pub(crate) checkpoint: State,
+    pub(crate) queue: VecDeque<Write>,
+    pub(crate) done: IoToken,
 }
 
 impl Disk {
-    pub fn new(base: SnapshotMeta) -> Self {
+    pub(crate) fn new(base: SnapshotMeta) -> Self {
         let log = Shelf::new(base.last);
         let hard_state = HardState::default();
         Self {
@@ -111,7 +111,7 @@ impl Disk {
     }
 
     /// Makes the oldest write durable and says its token.
-    pub fn sync_one(&mut self) -> Option<IoToken> {
+    pub(crate) fn sync_one(&mut self) -> Option<IoToken> {
         let write = self.queue.pop_front()?;
         self.keep(&write);
         self.done = write.token;
@@ -133,7 +133,7 @@ impl Disk {
     }
 
     /// Power is lost. The oldest `kept` writes under way made it, the others did not.
-    pub fn crash(&mut self, kept: usize) {
+    pub(crate) fn crash(&mut self, kept: usize) {
         for write in self.queue.drain(..).take(kept).collect::<Vec<_>>() {
             self.keep(&write);
         }
@@ -141,7 +141,7 @@ impl Disk {
     }
 
     /// The state machine is saved up to `upto`, and then the log before it dropped.
-    pub fn compact(&mut self, upto: Index, state: &[Entry]) {
+    pub(crate) fn compact(&mut self, upto: Index, state: &[Entry]) {
         self.checkpoint = state.to_vec();
         self.log.compact(upto);
         self.base.last = self.log.base;

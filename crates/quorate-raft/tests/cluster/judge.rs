@@ -8,7 +8,7 @@ use super::disk::Entry;
 use super::member::{Member, Outcome};
 
 #[derive(Default)]
-pub struct Judge {
+pub(crate) struct Judge {
     /// Election safety: who led each term.
     leaders: BTreeMap<Term, NodeId>,
     /// Log matching: an entry's content and the term before it, by its id.
@@ -17,35 +17,52 @@ pub struct Judge {
     committed: Vec<Entry>,
     /// Reads under way, with what they must see.
     reads: BTreeMap<(NodeId, u64), Index>,
-    pub grants: u64,
-    pub elections: u64,
+    pub(crate) grants: u64,
+    pub(crate) elections: u64,
 }
 
 impl Judge {
-    pub fn committed(&self) -> &[Entry] {
+    pub(crate) fn committed(&self) -> &[Entry] {
         &self.committed
     }
 
-    pub fn commit_index(&self) -> Index {
+    pub(crate) fn commit_index(&self) -> Index {
         Index(self.committed.len() as u64)
     }
 
-    pub fn reads_open(&self) -> usize {
+    pub(crate) fn reads_open(&self) -> usize {
         self.reads.len()
     }
 
     /// A read begins now: it must see everything committed so far.
-    pub fn read_begins(&mut self, node: NodeId, context: u64) {
+    pub(crate) fn read_begins(&mut self, node: NodeId, context: u64) {
         let index = self.commit_index();
         assert!(self.reads.insert((node, context), index).is_none(), "a context is used twice");
     }
 
-    pub fn crashed(&mut self, node: NodeId) {
+    /// `node` has lost what was not durable. A term that it led and has lost too (only a lone voter can: nobody else leads before
+    /// its term is durable) may be led again; nobody else may have heard of it.
+    pub(crate) fn crashed(&mut self, members: &BTreeMap<NodeId, Member>, node: NodeId) {
         self.reads.retain(|(reader, _), _| *reader != node);
+        let kept = members[&node].disk.hard_state.term;
+        let lost: Vec<Term> = self
+            .leaders
+            .iter()
+            .filter(|(term, led)| **led == node && **term > kept)
+            .map(|(term, _)| *term)
+            .collect();
+        for term in lost {
+            let heard = members
+                .values()
+                .any(|other| other.log.entries().iter().any(|entry| entry.meta.term == term));
+            assert!(!heard, "a term that is not durable at its leader has left it");
+            self.leaders.remove(&term);
+            self.entries.retain(|id, _| id.term != term);
+        }
     }
 
     /// Judges the step that `node` has just made.
-    pub fn after_step(
+    pub(crate) fn after_step(
         &mut self,
         members: &BTreeMap<NodeId, Member>,
         node: NodeId,

@@ -9,18 +9,18 @@ use quorate_raft::{
 use super::disk::{Disk, Entry, Shelf, State, Write};
 
 /// A message with its entries.
-pub type Wire = Message<Vec<Entry>>;
+pub(crate) type Wire = Message<Vec<Entry>>;
 
 /// What goes from member to member.
 #[derive(Clone, Debug)]
-pub enum Body {
+pub(crate) enum Body {
     Message(Wire),
     Snapshot { term: Term, meta: SnapshotMeta, state: State },
 }
 
 /// An event, with what the core does not see of it.
 #[derive(Clone, Debug)]
-pub enum Input {
+pub(crate) enum Input {
     Wake,
     Receive { from: NodeId, body: Body },
     Propose(Vec<u64>),
@@ -36,36 +36,36 @@ pub enum Input {
 
 /// What one step led to, as far as others are concerned.
 #[derive(Debug)]
-pub struct Outcome {
-    pub verdict: Verdict,
-    pub sent: Vec<(NodeId, Body)>,
-    pub appended: Vec<EntryRange>,
-    pub saved: Vec<Io>,
-    pub held: usize,
-    pub committed: Option<EntryRange>,
-    pub reads: Vec<ReadGrant>,
-    pub dropped: Vec<ReadContext>,
-    pub notices: Vec<Notice>,
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    pub(crate) sent: Vec<(NodeId, Body)>,
+    pub(crate) appended: Vec<EntryRange>,
+    pub(crate) saved: Vec<Io>,
+    pub(crate) held: usize,
+    pub(crate) committed: Option<EntryRange>,
+    pub(crate) reads: Vec<ReadGrant>,
+    pub(crate) dropped: Vec<ReadContext>,
+    pub(crate) notices: Vec<Notice>,
 }
 
-pub struct Member {
-    pub config: Config,
-    pub core: Option<Core>,
-    pub past: Option<Past>,
-    pub disk: Disk,
-    pub log: Shelf,
-    pub state: State,
+pub(crate) struct Member {
+    pub(crate) config: Config,
+    pub(crate) core: Option<Core>,
+    pub(crate) past: Option<Past>,
+    pub(crate) disk: Disk,
+    pub(crate) log: Shelf,
+    pub(crate) state: State,
     held: Vec<(IoToken, NodeId, Body)>,
     effects: Effects,
 }
 
 /// Size of an entry's content, as the core counts it.
-pub fn size_of(payload: u64) -> u32 {
+pub(crate) fn size_of(payload: u64) -> u32 {
     u32::try_from(payload % 97).unwrap() + 1
 }
 
 impl Member {
-    pub fn new(config: Config, base: SnapshotMeta) -> Self {
+    pub(crate) fn new(config: Config, base: SnapshotMeta) -> Self {
         let log = Shelf::new(base.last);
         let disk = Disk::new(base);
         let effects = Effects::default();
@@ -81,12 +81,12 @@ impl Member {
         }
     }
 
-    pub fn id(&self) -> NodeId {
+    pub(crate) fn id(&self) -> NodeId {
         self.config.id
     }
 
     /// Starts, or starts again, with what the disk gives back.
-    pub fn start(&mut self, now: Mono, seed: u64) -> Result<(), RecoverError> {
+    pub(crate) fn start(&mut self, now: Mono, seed: u64) -> Result<(), RecoverError> {
         let recovered = Recovered {
             hard_state: self.disk.hard_state,
             base: self.disk.base.clone(),
@@ -102,15 +102,16 @@ impl Member {
         Ok(())
     }
 
-    pub fn crash(&mut self, kept: usize) {
+    pub(crate) fn crash(&mut self, kept: usize) {
         self.core = None;
         self.past = None;
         self.held.clear();
         self.disk.crash(kept);
+        self.log = self.disk.log.clone();
     }
 
     /// Gives one event to the core and does what it wants. `io_due` is when a write begun now will be done.
-    pub fn step(&mut self, now: Mono, input: &Input, io_due: Mono) -> Outcome {
+    pub(crate) fn step(&mut self, now: Mono, input: &Input, io_due: Mono) -> Outcome {
         let mut effects = std::mem::take(&mut self.effects);
         effects.clear();
         let verdict = self.give(now, input, &mut effects);

@@ -12,25 +12,25 @@ mod member;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use judge::Judge;
-pub use member::{Body, Input, Member, Outcome, Wire};
+pub(crate) use judge::Judge;
+pub(crate) use member::{Body, Input, Member, Outcome};
 use quorate_raft::{
     Config, EntryId, Index, Membership, Message, Mono, NodeId, Role, SnapshotMeta, Verdict,
 };
 
-pub const MILLISECOND: u64 = 1_000_000;
+pub(crate) const MILLISECOND: u64 = 1_000_000;
 
 /// The seed's numbers (xorshift64*; the core's own generator is another).
-pub struct Dice {
+pub(crate) struct Dice {
     state: u64,
 }
 
 impl Dice {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { state: seed.wrapping_mul(0x2545_f491_4f6c_dd1d) | 1 }
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;
         self.state ^= self.state >> 27;
@@ -38,31 +38,31 @@ impl Dice {
     }
 
     /// A number below `end`.
-    pub fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    pub fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 }
 
 /// A message on its way.
 #[derive(Clone, Debug)]
-pub struct Packet {
-    pub from: NodeId,
-    pub to: NodeId,
-    pub due: Mono,
-    pub body: Body,
+pub(crate) struct Packet {
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+    pub(crate) due: Mono,
+    pub(crate) body: Body,
 }
 
 /// How network and disks behave when the cluster runs on its own.
 #[derive(Clone, Debug)]
-pub struct Weather {
-    pub loss_percent: u64,
-    pub duplicate_percent: u64,
-    pub delay_ns: (u64, u64),
-    pub sync_ns: (u64, u64),
+pub(crate) struct Weather {
+    pub(crate) loss_percent: u64,
+    pub(crate) duplicate_percent: u64,
+    pub(crate) delay_ns: (u64, u64),
+    pub(crate) sync_ns: (u64, u64),
 }
 
 impl Default for Weather {
@@ -76,21 +76,21 @@ impl Default for Weather {
     }
 }
 
-pub struct Cluster {
-    pub now: Mono,
-    pub members: BTreeMap<NodeId, Member>,
-    pub flying: Vec<Packet>,
-    pub cut: BTreeSet<(NodeId, NodeId)>,
-    pub weather: Weather,
-    pub judge: Judge,
-    pub dice: Dice,
+pub(crate) struct Cluster {
+    pub(crate) now: Mono,
+    pub(crate) members: BTreeMap<NodeId, Member>,
+    pub(crate) flying: Vec<Packet>,
+    pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
+    pub(crate) weather: Weather,
+    pub(crate) judge: Judge,
+    pub(crate) dice: Dice,
     payload: u64,
     context: u64,
 }
 
 impl Cluster {
     /// Members `1..=voters`, then the learners; all fresh and started.
-    pub fn new(config: &Config, voters: u64, learners: u64, seed: u64) -> Self {
+    pub(crate) fn new(config: &Config, voters: u64, learners: u64, seed: u64) -> Self {
         let membership = Membership {
             learners: (voters + 1..=voters + learners).map(NodeId).collect(),
             ..Membership::of_voters((1..=voters).map(NodeId))
@@ -115,24 +115,24 @@ impl Cluster {
         cluster
     }
 
-    pub fn ids(&self) -> Vec<NodeId> {
+    pub(crate) fn ids(&self) -> Vec<NodeId> {
         self.members.keys().copied().collect()
     }
 
-    pub fn running(&self) -> Vec<NodeId> {
+    pub(crate) fn running(&self) -> Vec<NodeId> {
         self.members.values().filter(|member| member.core.is_some()).map(Member::id).collect()
     }
 
-    pub fn is_running(&self, id: NodeId) -> bool {
+    pub(crate) fn is_running(&self, id: NodeId) -> bool {
         self.members[&id].core.is_some()
     }
 
-    pub fn view(&self, id: NodeId) -> quorate_raft::View<'_> {
+    pub(crate) fn view(&self, id: NodeId) -> quorate_raft::View<'_> {
         self.members[&id].core.as_ref().unwrap().view()
     }
 
     /// The leader of the latest term, if there is one.
-    pub fn leader(&self) -> Option<NodeId> {
+    pub(crate) fn leader(&self) -> Option<NodeId> {
         let views = self.running().into_iter().map(|id| self.view(id));
         views
             .filter(|view| view.role == Role::Leader)
@@ -141,7 +141,7 @@ impl Cluster {
     }
 
     /// Gives `id` an event and sends what comes of it.
-    pub fn step(&mut self, id: NodeId, input: &Input) -> Outcome {
+    pub(crate) fn step(&mut self, id: NodeId, input: &Input) -> Outcome {
         let io_due = self.now.after(self.pick(self.weather.sync_ns));
         let member = self.members.get_mut(&id).unwrap();
         let outcome = member.step(self.now, input, io_due);
@@ -154,42 +154,42 @@ impl Cluster {
         outcome
     }
 
-    pub fn propose(&mut self, id: NodeId, count: u64) -> Outcome {
+    pub(crate) fn propose(&mut self, id: NodeId, count: u64) -> Outcome {
         let payloads = (1..=count).map(|more| self.payload + more).collect();
         self.payload += count;
         self.step(id, &Input::Propose(payloads))
     }
 
-    pub fn read(&mut self, id: NodeId) -> (u64, Outcome) {
+    pub(crate) fn read(&mut self, id: NodeId) -> (u64, Outcome) {
         self.context += 1;
         self.judge.read_begins(id, self.context);
         (self.context, self.step(id, &Input::Read(self.context)))
     }
 
-    pub fn crash(&mut self, id: NodeId, kept: usize) {
+    pub(crate) fn crash(&mut self, id: NodeId, kept: usize) {
         self.members.get_mut(&id).unwrap().crash(kept);
-        self.judge.crashed(id);
+        self.judge.crashed(&self.members, id);
     }
 
-    pub fn restart(&mut self, id: NodeId) {
+    pub(crate) fn restart(&mut self, id: NodeId) {
         let (now, seed) = (self.now, self.dice.next());
         self.members.get_mut(&id).unwrap().start(now, seed).unwrap();
     }
 
     /// Makes the oldest write of `id` durable.
-    pub fn sync_one(&mut self, id: NodeId) -> Option<Outcome> {
+    pub(crate) fn sync_one(&mut self, id: NodeId) -> Option<Outcome> {
         let token = self.members.get_mut(&id).unwrap().disk.sync_one()?;
         Some(self.step(id, &Input::Synced(token)))
     }
 
     /// Nobody in `one` and in `other` hears each other.
-    pub fn cut(&mut self, one: &[NodeId], other: &[NodeId]) {
+    pub(crate) fn cut(&mut self, one: &[NodeId], other: &[NodeId]) {
         for (a, b) in one.iter().flat_map(|a| other.iter().map(move |b| (*a, *b))) {
             self.cut.extend([(a, b), (b, a)]);
         }
     }
 
-    pub fn isolate(&mut self, id: NodeId) {
+    pub(crate) fn isolate(&mut self, id: NodeId) {
         let others: Vec<NodeId> = self.ids().into_iter().filter(|other| *other != id).collect();
         self.cut(&[id], &others);
     }
@@ -219,7 +219,7 @@ impl Cluster {
     }
 
     /// The message arrives, if anybody is there and can be reached.
-    pub fn deliver(&mut self, packet: Packet) -> Option<Outcome> {
+    pub(crate) fn deliver(&mut self, packet: Packet) -> Option<Outcome> {
         let Packet { from, to, body, .. } = packet;
         if self.cut.contains(&(from, to)) || !self.is_running(to) {
             self.lost(from, to, &body);
@@ -256,7 +256,7 @@ impl Cluster {
     }
 
     /// Lets time pass.
-    pub fn run_for(&mut self, span_ns: u64) {
+    pub(crate) fn run_for(&mut self, span_ns: u64) {
         let end = self.now.after(span_ns);
         while let Some((due, happening)) = self.next_happening().filter(|(due, _)| *due <= end) {
             self.now = self.now.max(due);
@@ -282,7 +282,7 @@ impl Cluster {
     }
 
     /// Runs until `done`, at most `span_ns`. Says whether it was.
-    pub fn run_until(&mut self, span_ns: u64, done: impl Fn(&Self) -> bool) -> bool {
+    pub(crate) fn run_until(&mut self, span_ns: u64, done: impl Fn(&Self) -> bool) -> bool {
         let end = self.now.after(span_ns);
         while !done(self) {
             if self.now >= end {
@@ -293,15 +293,16 @@ impl Cluster {
         true
     }
 
-    /// Whether every running member has applied everything, and the leader has nothing left to commit.
-    pub fn is_even(&self) -> bool {
+    /// Whether every running member has applied everything, and the leader has nothing left to commit and stays.
+    pub(crate) fn is_even(&self) -> bool {
         let Some(leader) = self.leader() else { return false };
         let last = self.view(leader).last.index;
-        self.running().into_iter().all(|id| self.view(id).released == last)
+        self.view(leader).transferee.is_none()
+            && self.running().into_iter().all(|id| self.view(id).released == last)
     }
 
     /// Everybody runs, hears everybody and has a sound disk; then: one leader, and all that is proposed is applied by all.
-    pub fn heal_and_expect_progress(&mut self) {
+    pub(crate) fn heal_and_expect_progress(&mut self) {
         self.cut.clear();
         self.weather = Weather::default();
         for id in self.ids() {
@@ -332,13 +333,13 @@ impl Cluster {
     }
 
     /// One line a member.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         self.ids()
             .into_iter()
             .fold(String::new(), |text, id| text + &self.describe_member(id) + "\n")
     }
 
-    pub fn describe_member(&self, id: NodeId) -> String {
+    pub(crate) fn describe_member(&self, id: NodeId) -> String {
         if !self.is_running(id) {
             return format!("{id} is down");
         }
@@ -355,6 +356,12 @@ impl Cluster {
         if let Some(fault) = view.fault {
             text += &format!(" fault={fault:?}");
         }
+        for peer in view.peers() {
+            text += &format!(
+                " {}:{:?}/{}/{}",
+                peer.node, peer.state, peer.match_index, peer.next_index
+            );
+        }
         text
     }
 }
@@ -364,9 +371,4 @@ enum Happening {
     Arrival(usize),
     Sync(NodeId),
     Wake(NodeId),
-}
-
-/// Whether a message is of bulk replication rather than of elections or signs of life.
-pub fn is_append(body: &Body) -> bool {
-    matches!(body, Body::Message(Message::AppendEntries { .. }))
 }
