@@ -15,7 +15,9 @@ pub mod errors;
 mod front;
 mod grpc;
 pub mod handle;
+mod http;
 pub mod metrics;
+pub mod serve;
 pub mod watches;
 
 pub use front::{Front, MESSAGE_OVERHEAD_BYTES, Settings};
