@@ -1,3 +1,7 @@
 //! Disks: the write-ahead log, snapshots, and the on-disk engine over checksummed blocks.
 
+mod blocks;
+mod engine;
 pub mod vfs;
+
+pub use engine::{EngineConfig, RedbEngine};
