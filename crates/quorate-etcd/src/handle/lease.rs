@@ -5,10 +5,9 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
-use quorate_kv::check;
+use quorate_kv::{check, lessor::ttl_min_seconds};
 use quorate_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
     LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus,
@@ -33,7 +32,9 @@ pub async fn grant<B: Backend>(
     mut request: LeaseGrantRequest,
 ) -> Result<LeaseGrantResponse, ServerError> {
     check::lease_grant(&request)?;
-    request.ttl = request.ttl.max(ttl_min(front.settings.election_timeout));
+    let election_millis =
+        u64::try_from(front.settings.election_timeout.as_millis()).unwrap_or(u64::MAX);
+    request.ttl = request.ttl.max(ttl_min_seconds(election_millis));
     if request.id == 0 {
         request.id = front.next_lease_id();
     }
@@ -103,12 +104,6 @@ pub async fn leases<B: Backend>(
     Ok(LeaseLeasesResponse { header: Some(front.header()), leases })
 }
 
-/// The shortest lease: one and a half election timeouts, in whole seconds. Source: etcd `server/etcdserver/server.go`.
-fn ttl_min(election_timeout: Duration) -> i64 {
-    let millis = election_timeout.as_millis().saturating_mul(3).div_ceil(2);
-    i64::try_from(millis.div_ceil(1000)).unwrap_or(i64::MAX)
-}
-
 /// One renewal under way.
 type Renewal = Pin<Box<dyn Future<Output = Result<LeaseKeepAliveResponse, ServerError>> + Send>>;
 
@@ -158,16 +153,5 @@ where
             let front = Arc::clone(&this.front);
             this.renewal = Some(Box::pin(async move { keep_alive(&front, request).await }));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_shortest_lease_outlasts_an_election() {
-        let seconds = |millis| ttl_min(Duration::from_millis(millis));
-        assert_eq!([seconds(1000), seconds(500), seconds(2000), seconds(100)], [2, 1, 3, 1]);
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 ///
 /// # Errors
 /// [`ServerError::Internal`] when the alarms can't be read.
-pub async fn status<B: Backend>(
+pub fn status<B: Backend>(
     front: &Front<B>,
     _: StatusRequest,
 ) -> Result<StatusResponse, ServerError> {
@@ -61,14 +61,8 @@ pub async fn alarm<B: Backend>(
 /// Answers at once: the store gives space back while it runs, so there is nothing to defragment, ever.
 ///
 /// As in etcd the answer has no header.
-///
-/// # Errors
-/// None.
-pub async fn defragment<B: Backend>(
-    _: &Front<B>,
-    _: DefragmentRequest,
-) -> Result<DefragmentResponse, ServerError> {
-    Ok(DefragmentResponse { header: None })
+pub fn defragment(_: DefragmentRequest) -> DefragmentResponse {
+    DefragmentResponse { header: None }
 }
 
 /// Hashes the whole replicated state of this member, as it is.

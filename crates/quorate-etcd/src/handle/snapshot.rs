@@ -33,7 +33,7 @@ type Item = Result<SnapshotResponse, ServerError>;
 ///
 /// # Errors
 /// Those of [`Backend::snapshot`].
-pub async fn snapshot<B: Backend>(
+pub fn snapshot<B: Backend>(
     front: &Front<B>,
     _: SnapshotRequest,
 ) -> Result<SnapshotPieces, ServerError> {

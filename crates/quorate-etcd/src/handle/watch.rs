@@ -182,19 +182,15 @@ where
         if let Err(error) = this.make_ready() {
             return Poll::Ready(Some(Err(error.into())));
         }
-        match this.ready.pop_front() {
-            Some(response) => Poll::Ready(Some(Ok(this.complete(response)))),
-            None => {
-                if this.stream.as_ref().is_some_and(WatchStream::has_more) {
-                    cx.waker().wake_by_ref();
-                }
-                // Nothing to say yet; the wake-up slot was drained, so it is armed before waiting.
-                if this.slot.take(cx) {
-                    cx.waker().wake_by_ref();
-                }
-                Poll::Pending
-            }
+        if let Some(response) = this.ready.pop_front() {
+            return Poll::Ready(Some(Ok(this.complete(response))));
         }
+        // Nothing to say yet. What came meanwhile must wake this stream again: the slot may have been emptied above.
+        let more = this.stream.as_ref().is_some_and(WatchStream::has_more);
+        if this.slot.take(cx) || more {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 }
 

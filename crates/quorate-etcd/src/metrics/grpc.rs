@@ -43,6 +43,9 @@ pub(crate) struct MethodMetrics {
     pub(crate) sent: Counter,
 }
 
+/// Picks one of a method's counts.
+type Read = fn(&MethodMetrics) -> u64;
+
 impl Default for GrpcMetrics {
     fn default() -> Self {
         Self(Method::ALL.iter().map(|_| MethodMetrics::default()).collect())
@@ -65,7 +68,7 @@ impl GrpcMetrics {
 
     /// Writes all families. Methods that were never called are written with their zeros, calls ended only where any did.
     pub(super) fn write(&self, page: &mut Page) {
-        let plain: [(&str, &str, fn(&MethodMetrics) -> u64); 3] = [
+        let plain: [(&str, &str, Read); 3] = [
             ("started", "RPCs started on the server.", |metrics| metrics.started.get()),
             ("msg_received", "RPC stream messages received on the server.", |metrics| {
                 metrics.received.get()

@@ -1,6 +1,6 @@
 //! The page behind `/metrics`.
 
-use super::{Metrics, process, text::Page};
+use super::{Counter, Metrics, PeerMetrics, process, text::Page};
 use crate::{
     backend::{Backend, Status},
     front::Front,
@@ -224,30 +224,41 @@ fn network(page: &mut Page, metrics: &Metrics) {
     if peers.is_empty() {
         return;
     }
-    let name = "etcd_network_peer_sent_bytes_total";
-    page.family(name, "The total number of bytes sent to peers.", "counter");
-    peers.iter().for_each(|(id, peer)| page.sample(name, &to(*id), peer.sent_bytes.get()));
-    let name = "etcd_network_peer_received_bytes_total";
-    page.family(name, "The total number of bytes received from peers.", "counter");
-    peers.iter().for_each(|(id, peer)| {
-        page.sample(name, &format!("From=\"{id:x}\""), peer.received_bytes.get())
-    });
-    let name = "etcd_network_peer_sent_failures_total";
-    page.family(name, "The total number of send failures to peers.", "counter");
-    peers.iter().for_each(|(id, peer)| page.sample(name, &to(*id), peer.sent_failures.get()));
+    let counters: [(&str, &str, &str, PeerCount); 3] = [
+        ("peer_sent_bytes_total", "The total number of bytes sent to peers.", "To", |peer| {
+            &peer.sent_bytes
+        }),
+        (
+            "peer_received_bytes_total",
+            "The total number of bytes received from peers.",
+            "From",
+            |peer| &peer.received_bytes,
+        ),
+        ("peer_sent_failures_total", "The total number of send failures to peers.", "To", |peer| {
+            &peer.sent_failures
+        }),
+    ];
+    for (what, help, label, count) in counters {
+        let name = format!("etcd_network_{what}");
+        page.family(&name, help, "counter");
+        for (id, peer) in &peers {
+            page.sample(&name, &format!("{label}=\"{id:x}\""), count(peer).get());
+        }
+    }
     let name = "etcd_network_active_peers";
     page.family(name, "The current number of active peer connections.", "gauge");
-    peers
-        .iter()
-        .for_each(|(id, peer)| page.sample(name, &format!("Remote=\"{id:x}\""), peer.active.get()));
+    for (id, peer) in &peers {
+        page.sample(name, &format!("Remote=\"{id:x}\""), peer.active.get());
+    }
     let name = "etcd_network_peer_round_trip_time_seconds";
     page.family(name, "Round-Trip-Time histogram between peers.", "histogram");
-    peers.iter().for_each(|(id, peer)| page.histogram(name, &to(*id), &peer.round_trip_seconds));
+    for (id, peer) in &peers {
+        page.histogram(name, &format!("To=\"{id:x}\""), &peer.round_trip_seconds);
+    }
 }
 
-fn to(peer: u64) -> String {
-    format!("To=\"{peer:x}\"")
-}
+/// Picks one of a peer's counts.
+type PeerCount = fn(&PeerMetrics) -> &Counter;
 
 /// A gauge of 1 that says something in its label.
 fn label(page: &mut Page, name: &str, help: &str, label: &str, value: &str) {

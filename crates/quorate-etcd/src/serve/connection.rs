@@ -5,10 +5,14 @@
 
 use std::{convert::Infallible, fmt::Display, pin::pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{Request, Response, header::CONTENT_TYPE};
 use hyper::{
     body::Incoming,
-    server::conn::{http1, http2},
+    server::conn::{
+        http1::{self, Connection as Http1Connection},
+        http2::{self, Connection as Http2Connection},
+    },
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -88,14 +92,14 @@ impl<B: Backend> Server<B> {
         metrics.connections.add(1);
         let greeting = tokio::select! {
             greeting = timeout(GREETING_MAX, greeting::read(&mut stream)) => greeting,
-            () = stopped(&mut stop) => Ok(Ok(None)),
+            () = stopped(&mut stop) => Ok(Ok((Protocol::Unknown, Bytes::new()))),
         };
         match greeting {
-            Ok(Ok(Some((protocol, first)))) => {
+            Ok(Ok((Protocol::Unknown, _))) => tracing::debug!("a connection does not speak HTTP"),
+            Ok(Ok((protocol, first))) => {
                 let io = CountedIo::new(stream, first, Arc::clone(&metrics));
                 self.speak(protocol, io, stop).await;
             }
-            Ok(Ok(None)) => tracing::debug!("a connection ended before it spoke HTTP"),
             Ok(Err(error)) => tracing::debug!(%error, "a connection broke before it spoke HTTP"),
             Err(_) => tracing::debug!("a connection said nothing for too long"),
         }
@@ -110,13 +114,14 @@ impl<B: Backend> Server<B> {
         let service = service_fn(move |request| answer(Arc::clone(&front), request));
         let io = TokioIo::new(io);
         match protocol {
+            Protocol::Unknown => {}
             Protocol::Http1 => {
                 let connection = self.http1.serve_connection(io, service);
-                until_stopped(pin!(connection), stop, |open| open.graceful_shutdown()).await;
+                until_stopped(pin!(connection), stop, Http1Connection::graceful_shutdown).await;
             }
             Protocol::Http2 => {
                 let connection = self.http2.serve_connection(io, service);
-                until_stopped(pin!(connection), stop, |open| open.graceful_shutdown()).await;
+                until_stopped(pin!(connection), stop, Http2Connection::graceful_shutdown).await;
             }
         }
     }
@@ -135,12 +140,11 @@ async fn until_stopped<C, E>(
         ended = connection.as_mut() => Some(ended),
         () = stopped(&mut stop) => None,
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            finish(connection.as_mut());
-            connection.await
-        }
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        finish(connection.as_mut());
+        connection.await
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended badly");

@@ -119,7 +119,7 @@ impl Running {
 ///
 /// # Errors
 /// [`ServeError::Listen`] names the address that failed; nothing is left open then.
-pub fn serve<B: Backend>(backend: B, config: ServeConfig) -> Result<Running, ServeError> {
+pub fn serve<B: Backend>(backend: B, config: &ServeConfig) -> Result<Running, ServeError> {
     let listeners = config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>()?;
     let addresses = listeners.iter().map(Listener::address).collect();
     let front = Arc::new(Front::new(backend, config.settings.clone(), Arc::clone(&config.metrics)));
@@ -129,7 +129,7 @@ pub fn serve<B: Backend>(backend: B, config: ServeConfig) -> Result<Running, Ser
     for number in 0..thread_count(config.threads) {
         let (handover, arrivals) = mpsc::channel(HANDOVER_MAX);
         handovers.push(handover);
-        let worker = Worker::new(Arc::clone(&front), &config, arrivals, stop.clone());
+        let worker = Worker::new(Arc::clone(&front), config, arrivals, stop.clone());
         running.threads.push(start(format!("client-{number}"), worker.run())?);
     }
     let accepting = listen::accept_all(listeners, handovers, config.connections_max, stop);
