@@ -151,6 +151,7 @@ impl Group {
         }
         if self.proposals.resend_at().is_some_and(|at| at <= round.now) {
             self.proposals.rewind();
+            self.proposals.expect_ack_until(round.now.after(round.config.resend_ns));
         }
     }
 

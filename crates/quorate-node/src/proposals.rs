@@ -159,12 +159,16 @@ impl Proposals {
         fill
     }
 
-    /// An entry of this node's, of `term`, is committed: it will be answered by the state machine.
+    /// An entry of this node's, of `term`, is committed: it will be answered by the state machine. Those sent before it were
+    /// committed before it; they are still here only if a snapshot held them.
     pub(crate) fn committed(&mut self, term: Term, sequence: u64) {
-        let is_oldest =
-            self.sent.front().is_some_and(|waiting| waiting.proposal.sequence == sequence);
-        if term == self.sent_term && is_oldest {
-            self.pop_sent();
+        let is_it = |waiting: &Waiting| waiting.proposal.sequence == sequence;
+        if term == self.sent_term
+            && let Some(position) = self.sent.iter().position(is_it)
+        {
+            for _ in 0..=position {
+                self.pop_sent();
+            }
         }
     }
 
@@ -407,5 +411,19 @@ mod tests {
         let superseded = answers(|answer| proposals.supersede(Term(4), answer));
         assert_eq!(superseded, [(1, ProposeError::Superseded)]);
         assert_eq!(queued(&proposals), [2]);
+    }
+
+    #[test]
+    fn one_that_a_snapshot_holds_does_not_stand_before_later_ones() {
+        let mut proposals = filled(1..3);
+        proposals.admit(Term(4), 1, 100);
+        transmitted(&mut proposals);
+        answers(|answer| proposals.supersede(Term(4), answer));
+        proposals.admit(Term(4), 100, 100);
+        assert_eq!(transmitted(&mut proposals), Some((1, vec![2])));
+        proposals.committed(Term(4), 2);
+        assert_eq!((proposals.len(), proposals.bytes()), (0, 0));
+        answers(|answer| proposals.bury(Term(5), answer));
+        assert_eq!(queued(&proposals), []);
     }
 }
