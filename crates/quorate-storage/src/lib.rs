@@ -3,5 +3,7 @@
 mod blocks;
 mod engine;
 pub mod vfs;
+pub mod wal;
 
 pub use engine::{EngineConfig, RedbEngine};
+pub use wal::{Wal, WalConfig, WalStats};
