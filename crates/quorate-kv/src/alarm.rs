@@ -1,5 +1,5 @@
-//! Alarms: replicated facts about members that make the whole cluster refuse requests, until somebody clears them by hand
-//! (etcd points 43 and 44).
+//! Alarms: replicated facts about members that make the whole cluster refuse changes, until somebody clears them by hand
+//! (etcd points 43 and 44). Space: whatever takes space; corruption: every change, also deletes and compactions.
 //!
 //! Source: etcd `server/etcdserver/api/v3alarm/alarms.go`, `server/etcdserver/apply/apply.go`.
 

@@ -50,7 +50,7 @@ pub enum RequestError {
     /// The space alarm is raised: nothing that takes space is accepted.
     #[error("mvcc: database space exceeded")]
     NoSpace,
-    /// The corruption alarm is raised: nothing is accepted.
+    /// The corruption alarm is raised: no change is accepted.
     #[error("corrupt cluster")]
     Corrupt,
     /// A streamed range with a sort order or revision filters.

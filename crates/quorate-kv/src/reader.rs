@@ -7,7 +7,7 @@ use quorate_engine::View;
 use quorate_proto::{etcdserverpb as pb, mvccpb::KeyValue};
 
 use crate::{
-    Applied, HashKv, LeaseRecord, RangeStream, ReadError, RequestError, RevisionEvents,
+    Applied, HashKv, LeaseRecord, RangeStream, ReadError, RevisionEvents,
     alarm::{self, Raised},
     history, lease,
     picture::Picture,
@@ -18,7 +18,8 @@ use crate::{
 
 /// A view of one applied state. Cheap to clone; holding one pins the space of what was purged since.
 ///
-/// While the corruption alarm is raised, ranges and transactions are refused (etcd point 44).
+/// Reads are answered whatever alarms are raised, as in etcd 3.7; a caller that wants to refuse them asks
+/// [`Reader::is_corrupt`].
 #[derive(Clone, Debug)]
 pub struct Reader {
     view: Arc<dyn View>,
@@ -59,19 +60,19 @@ impl Reader {
     /// Answers a range. The header holds only `revision`.
     ///
     /// # Errors
-    /// Those of [`check::range`](crate::check::range), [`RequestError::Compacted`], [`RequestError::FutureRevision`],
-    /// [`RequestError::Corrupt`].
+    /// Those of [`check::range`](crate::check::range), [`Compacted`](crate::RequestError::Compacted),
+    /// [`FutureRevision`](crate::RequestError::FutureRevision).
     pub fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, ReadError> {
-        range::range(&self.picture()?, request)
+        range::range(&self.picture(), request)
     }
 
     /// Answers a transaction of ranges.
     ///
     /// # Errors
-    /// [`RequestError::NotReadOnly`] when [`check::is_read_only`](crate::check::is_read_only) says no, and those of
-    /// [`check::txn`](crate::check::txn) and [`Reader::range`].
+    /// [`NotReadOnly`](crate::RequestError::NotReadOnly) when [`check::is_read_only`](crate::check::is_read_only) says
+    /// no, and those of [`check::txn`](crate::check::txn) and [`Reader::range`].
     pub fn txn(&self, request: &pb::TxnRequest) -> Result<pb::TxnResponse, ReadError> {
-        txn::read(&self.picture()?, request)
+        txn::read(&self.picture(), request)
     }
 
     /// Begins a streamed range over this very state.
@@ -79,7 +80,7 @@ impl Reader {
     /// `chunk_bytes` is what a chunk grows towards; its last pair may exceed it.
     ///
     /// # Errors
-    /// As [`Reader::range`], and [`RequestError::StreamUnsupported`].
+    /// As [`Reader::range`], and [`StreamUnsupported`](crate::RequestError::StreamUnsupported).
     pub fn range_stream(
         &self,
         request: &pb::RangeRequest,
@@ -92,14 +93,14 @@ impl Reader {
     /// pairs are reached; but at least one if there is any and `revisions_max` is not 0.
     ///
     /// # Errors
-    /// [`RequestError::Compacted`] when `from_revision` lies below the compacted one.
+    /// [`Compacted`](crate::RequestError::Compacted) when `from_revision` lies below the compacted one.
     pub fn events(
         &self,
         from_revision: i64,
         revisions_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<Arc<RevisionEvents>>, ReadError> {
-        history::events(&self.any_picture(), from_revision, revisions_max, bytes_max)
+        history::events(&self.picture(), from_revision, revisions_max, bytes_max)
     }
 
     /// The pair at `key` just before `revision`: a watch's `prev_kv`. `None` when there was none or it is compacted (etcd
@@ -112,16 +113,16 @@ impl Reader {
         if before < self.state.compact_revision || before <= 0 {
             return Ok(None);
         }
-        Ok(self.any_picture().get(key, before)?)
+        Ok(self.picture().get(key, before)?)
     }
 
     /// The hash of the history up to `revision`, 0 for the newest. The same on every member, whatever it has purged, and
     /// the same as etcd's for the same history.
     ///
     /// # Errors
-    /// [`RequestError::Compacted`], [`RequestError::FutureRevision`].
+    /// [`Compacted`](crate::RequestError::Compacted), [`FutureRevision`](crate::RequestError::FutureRevision).
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, ReadError> {
-        history::hash_kv(&self.any_picture(), revision)
+        history::hash_kv(&self.picture(), revision)
     }
 
     /// A hash of the whole replicated state: history, leases, alarms, revisions. For comparing members that have applied
@@ -130,7 +131,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError::Store`] only.
     pub fn hash(&self) -> Result<u32, ReadError> {
-        history::hash(&self.any_picture())
+        history::hash(&self.picture())
     }
 
     /// All leases by ascending id.
@@ -170,14 +171,7 @@ impl Reader {
         &self.view
     }
 
-    /// What a client's read sees.
-    pub(crate) fn picture(&self) -> Result<Picture<'_>, RequestError> {
-        self.raised.refuse_if_corrupt()?;
-        Ok(self.any_picture())
-    }
-
-    /// The same without regard to alarms.
-    fn any_picture(&self) -> Picture<'_> {
+    pub(crate) fn picture(&self) -> Picture<'_> {
         Picture::new(&*self.view, &self.state)
     }
 }

@@ -44,7 +44,7 @@ impl RangeStream {
         chunk_bytes: usize,
     ) -> Result<Self, ReadError> {
         check::range_stream(request)?;
-        let revision = reader.picture()?.resolve(request.revision)?;
+        let revision = reader.picture().resolve(request.revision)?;
         Ok(Self {
             reader,
             rest: Some(Stretch::new(Span::new(&request.key, &request.range_end))),
@@ -103,7 +103,7 @@ impl RangeStream {
         chunk: &mut pb::RangeResponse,
         hits: Vec<(Bytes, Stamp)>,
     ) -> Result<usize, ReadError> {
-        let picture = self.reader.picture()?;
+        let picture = self.reader.picture();
         let mut bytes = 0;
         for (key, stamp) in hits {
             let kv = range::pair(&picture, self.request.keys_only, key, stamp)?;

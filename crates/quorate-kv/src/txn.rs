@@ -29,7 +29,8 @@ pub(crate) fn read(
     }
     check::txn(request, usize::MAX)?;
     let succeeded = compare_all(picture, &request.compare)?;
-    let ops = if succeeded { &request.success } else { &request.failure };
+    check_ranges(picture, request, &mut std::iter::once(succeeded))?;
+    let ops = branch(request, succeeded);
     let mut responses = Vec::with_capacity(ops.len());
     for op in ops {
         let Some(Request::RequestRange(op)) = &op.request else {
@@ -105,13 +106,22 @@ fn check_ranges(
     for op in branch(request, path.next().unwrap_or_default()) {
         match &op.request {
             Some(Request::RequestTxn(nested)) => check_ranges(picture, nested, path)?,
-            Some(Request::RequestRange(range)) => {
-                picture.resolve(range.revision)?;
-            }
+            Some(Request::RequestRange(range)) => check_revision(picture, range.revision)?,
             Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) | None => {}
         }
     }
     Ok(())
+}
+
+/// Inside a transaction a negative revision is taken at its word, and so is compacted, unless nothing ever was and it is
+/// -1; a range on its own takes it for the current one. Seen on etcd 3.7.2.
+fn check_revision(picture: &Picture<'_>, requested: i64) -> Result<(), RequestError> {
+    match requested {
+        0 => Ok(()),
+        _ if requested > picture.revision => Err(RequestError::FutureRevision),
+        _ if requested < picture.compact_revision => Err(RequestError::Compacted),
+        _ => Ok(()),
+    }
 }
 
 /// Runs the branch. The reply of a nested transaction has an empty header, as in etcd.
