@@ -96,7 +96,9 @@ mod tests {
     #[test]
     fn a_histogram_counts_up_to_each_bound() {
         let histogram = Histogram::doubling(0.001, 3);
-        [1, 2, 3, 100].map(|millis| histogram.observe(Duration::from_millis(millis)));
+        for millis in [1, 2, 3, 100] {
+            histogram.observe(Duration::from_millis(millis));
+        }
         assert_eq!(histogram.cumulative(), (vec![(0.001, 1), (0.002, 2), (0.004, 3)], 4));
         assert_eq!(histogram.sum(), Duration::from_millis(106));
     }

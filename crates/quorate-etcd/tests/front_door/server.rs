@@ -1,0 +1,208 @@
+//! A server in memory, and a front door before it.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, RwLock},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use quorate_engine::{Durability, MemoryEngine};
+use quorate_etcd::{
+    Settings,
+    backend::{
+        Backend, Identity, LeaseTimeToLive, ServerError, SnapshotStream, Status as ServerStatus,
+    },
+    serve::{ListenAddress, Running, ServeConfig, serve},
+    watches::Watches,
+};
+use quorate_kv::{
+    Command, Committed, Lessor, Reader, Reply, Store, lessor::Renewal, watch::WatchLimits,
+};
+use quorate_proto::etcdserverpb::Member;
+use tonic::{Code, Status, transport::Channel};
+
+pub(crate) const IDENTITY: Identity = Identity { cluster_id: 0xc1, member_id: 0xa1 };
+pub(crate) const TERM: u64 = 7;
+/// What the server's snapshot holds: more than one piece, and not a whole number of them.
+pub(crate) const SNAPSHOT_BYTES: usize = 100_000;
+
+struct Inner {
+    store: Mutex<Store>,
+    reader: RwLock<Reader>,
+    lessor: Mutex<Lessor>,
+    watches: Arc<Watches>,
+    leaderless_since: Mutex<Option<Instant>>,
+    started: Instant,
+}
+
+/// One member that agrees with itself.
+#[derive(Clone)]
+pub(crate) struct Memory(Arc<Inner>);
+
+impl Memory {
+    fn new(limits: WatchLimits) -> Self {
+        let store = Store::open(Box::new(MemoryEngine::new())).unwrap();
+        let reader = store.reader();
+        let mut lessor = Lessor::new(reader.leases().unwrap());
+        lessor.promote(0, 0);
+        Self(Arc::new(Inner {
+            watches: Arc::new(Watches::new(reader.revision(), limits)),
+            reader: RwLock::new(reader),
+            store: Mutex::new(store),
+            lessor: Mutex::new(lessor),
+            leaderless_since: Mutex::new(None),
+            started: Instant::now(),
+        }))
+    }
+
+    /// Takes the leader away, or brings it back.
+    pub(crate) fn set_leader(&self, present: bool) {
+        *self.0.leaderless_since.lock().unwrap() = (!present).then(Instant::now);
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.0.started.elapsed().as_nanos()).unwrap()
+    }
+
+    fn needs_leader(&self) -> Result<(), ServerError> {
+        if self.leaderless_for().is_some() { Err(ServerError::NoLeader) } else { Ok(()) }
+    }
+
+    fn apply(&self, command: &Command) -> Result<Reply, ServerError> {
+        let mut store = self.0.store.lock().unwrap();
+        let index = store.applied().index + 1;
+        let bytes = command.encode();
+        let entry = Committed { index, term: TERM, command: Some(&bytes) };
+        let mut output = store.apply(&[entry], Durability::Relaxed).unwrap();
+        *self.0.reader.write().unwrap() = store.reader();
+        self.0.watches.publish(&output.revisions);
+        let now = self.now_ns();
+        output.leases.iter().for_each(|change| self.0.lessor.lock().unwrap().apply(now, change));
+        Ok(output.replies.remove(0)?)
+    }
+}
+
+impl Backend for Memory {
+    fn identity(&self) -> Identity {
+        IDENTITY
+    }
+
+    fn reader(&self) -> Reader {
+        self.0.reader.read().unwrap().clone()
+    }
+
+    fn raft_term(&self) -> u64 {
+        TERM
+    }
+
+    async fn propose(&self, command: Command) -> Result<Reply, ServerError> {
+        self.needs_leader()?;
+        self.apply(&command)
+    }
+
+    async fn read_barrier(&self) -> Result<(), ServerError> {
+        self.needs_leader()
+    }
+
+    fn status(&self) -> ServerStatus {
+        let applied = self.reader().applied().index;
+        let size = self.0.store.lock().unwrap().size().unwrap();
+        ServerStatus {
+            leader: self.leaderless_for().is_none().then_some(IDENTITY.member_id),
+            raft_term: TERM,
+            commit_index: applied,
+            applied_index: applied,
+            is_learner: false,
+            db_size_bytes: size.total,
+            db_size_in_use_bytes: size.in_use,
+            errors: Vec::new(),
+        }
+    }
+
+    fn leaderless_for(&self) -> Option<Duration> {
+        self.0.leaderless_since.lock().unwrap().map(|since| since.elapsed())
+    }
+
+    fn members(&self) -> Vec<Member> {
+        vec![Member { id: IDENTITY.member_id, name: "a".into(), ..Member::default() }]
+    }
+
+    async fn lease_renew(&self, id: i64) -> Result<Option<i64>, ServerError> {
+        self.needs_leader()?;
+        let now = self.now_ns();
+        match self.0.lessor.lock().unwrap().renew(now, id) {
+            Renewal::Renewed { ttl } => Ok(Some(ttl)),
+            Renewal::Unknown | Renewal::Expiring => Ok(None),
+            Renewal::ResetCheckpointFirst | Renewal::NotPrimary => {
+                panic!("the only member counts and never checkpoints")
+            }
+        }
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        id: i64,
+        keys: bool,
+    ) -> Result<Option<LeaseTimeToLive>, ServerError> {
+        let reader = self.reader();
+        let Some(record) = reader.lease(id)? else { return Ok(None) };
+        let keys = if keys { reader.lease_keys(id)? } else { Vec::new() };
+        let remaining_ttl = self.0.lessor.lock().unwrap().remaining(self.now_ns(), id).unwrap();
+        Ok(Some(LeaseTimeToLive { remaining_ttl, granted_ttl: record.ttl, keys }))
+    }
+
+    fn watches(&self) -> &Arc<Watches> {
+        &self.0.watches
+    }
+
+    async fn purged(&self, _: i64) -> Result<(), ServerError> {
+        while self.0.store.lock().unwrap().purge(1000).unwrap() {}
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<SnapshotStream, ServerError> {
+        let chunks = std::iter::repeat_n(Bytes::from_static(&[7; 1000]), SNAPSHOT_BYTES / 1000);
+        let size_bytes = SNAPSHOT_BYTES as u64;
+        Ok(SnapshotStream { size_bytes, chunks: Box::new(chunks.map(Ok)) })
+    }
+}
+
+/// A front door before a server in memory.
+pub(crate) struct Home {
+    pub(crate) server: Memory,
+    pub(crate) address: SocketAddr,
+    pub(crate) running: Running,
+}
+
+impl Home {
+    pub(crate) fn open() -> Self {
+        Self::with(Settings::default(), WatchLimits::default())
+    }
+
+    pub(crate) fn with(settings: Settings, limits: WatchLimits) -> Self {
+        let server = Memory::new(limits);
+        let any_port = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let config =
+            ServeConfig { listen: vec![any_port], threads: 2, settings, ..ServeConfig::default() };
+        let running = serve(server.clone(), &config).unwrap();
+        let ListenAddress::Tcp(address) = running.addresses()[0].clone() else { unreachable!() };
+        Self { server, address, running }
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        let url = format!("http://{}", self.address);
+        Channel::from_shared(url).unwrap().connect().await.unwrap()
+    }
+}
+
+/// Asserts that a call failed with exactly this code and text.
+#[track_caller]
+pub(crate) fn assert_refused<T: std::fmt::Debug>(
+    result: Result<T, Status>,
+    code: Code,
+    text: &str,
+) {
+    let status = result.unwrap_err();
+    assert_eq!((status.code(), status.message()), (code, text));
+}
