@@ -79,7 +79,6 @@ where
         let method = self.method;
         match method {
             Method::Range => {
-                front.metrics.ranges.increment();
                 let request = self.message().await?;
                 Ok(done(&front, method, &kv::range(&front, request).await?))
             }
@@ -183,11 +182,13 @@ where
     /// The call's only message.
     async fn message<M: Message + Default>(self) -> Result<M, Status> {
         let max = self.front.settings.message_bytes_max();
-        let message = Messages::new(self.body, max).single().await?;
-        if let Some(metrics) = self.front.metrics.grpc.method(self.method) {
-            metrics.received.increment();
+        let message = Messages::new(self.body, max).single().await;
+        if message.is_err()
+            && let Some(metrics) = self.front.metrics.grpc.method(self.method)
+        {
+            metrics.unread.increment();
         }
-        Ok(message)
+        message
     }
 
     /// The call's messages, as they come.
@@ -207,9 +208,6 @@ where
 /// Counts and encodes the answer to a unary call.
 fn done<B: Backend, M: Message>(front: &Front<B>, method: Method, answer: &M) -> ReplyBody {
     front.metrics.grpc.handled(method, Code::Ok);
-    if let Some(metrics) = front.metrics.grpc.method(method) {
-        metrics.sent.increment();
-    }
     reply::message(answer)
 }
 

@@ -104,6 +104,16 @@ impl Method {
         format!("grpc_method=\"{name}\",grpc_service=\"{service}\",grpc_type=\"{kind}\"")
     }
 
+    /// Whether its client sends more than one message.
+    pub(crate) fn is_request_stream(self) -> bool {
+        self.names().2 == "bidi_stream"
+    }
+
+    /// Whether its server sends more than one message.
+    pub(crate) fn is_response_stream(self) -> bool {
+        self.names().2 != "unary"
+    }
+
     /// What a client is told of a method that is not built yet.
     pub(crate) fn not_built(self) -> String {
         let (service, name, _) = self.names();

@@ -31,20 +31,42 @@ const CODES: [&str; 17] = [
 pub(crate) struct GrpcMetrics(Vec<MethodMetrics>);
 
 /// The counts of one method.
+///
+/// A unary call costs two of them, begun and ended; its messages follow from these. Streams count their messages.
 #[derive(Debug, Default)]
 pub(crate) struct MethodMetrics {
     /// Calls begun.
     pub(crate) started: Counter,
     /// Calls ended, by code.
     handled: [Counter; CODES.len()],
-    /// Messages received.
+    /// Unary calls whose message could not be read.
+    pub(crate) unread: Counter,
+    /// Messages received on a stream.
     pub(crate) received: Counter,
-    /// Messages sent.
+    /// Messages sent on a stream.
     pub(crate) sent: Counter,
 }
 
+impl MethodMetrics {
+    fn received(&self, method: Method) -> u64 {
+        if method.is_request_stream() {
+            self.received.get()
+        } else {
+            self.started.get().saturating_sub(self.unread.get())
+        }
+    }
+
+    fn sent(&self, method: Method) -> u64 {
+        if method.is_response_stream() {
+            self.sent.get()
+        } else {
+            self.handled.first().map_or(0, Counter::get)
+        }
+    }
+}
+
 /// Picks one of a method's counts.
-type Read = fn(&MethodMetrics) -> u64;
+type Read = fn(&MethodMetrics, Method) -> u64;
 
 impl Default for GrpcMetrics {
     fn default() -> Self {
@@ -66,22 +88,33 @@ impl GrpcMetrics {
         }
     }
 
+    /// Calls begun of a method.
+    pub(super) fn started(&self, method: Method) -> u64 {
+        self.method(method).map_or(0, |metrics| metrics.started.get())
+    }
+
     /// Writes all families. Methods that were never called are written with their zeros, calls ended only where any did.
     pub(super) fn write(&self, page: &mut Page) {
         let plain: [(&str, &str, Read); 3] = [
-            ("started", "RPCs started on the server.", |metrics| metrics.started.get()),
-            ("msg_received", "RPC stream messages received on the server.", |metrics| {
-                metrics.received.get()
-            }),
-            ("msg_sent", "gRPC stream messages sent by the server.", |metrics| metrics.sent.get()),
+            ("started", "RPCs started on the server.", |metrics, _| metrics.started.get()),
+            (
+                "msg_received",
+                "RPC stream messages received on the server.",
+                MethodMetrics::received,
+            ),
+            ("msg_sent", "gRPC stream messages sent by the server.", MethodMetrics::sent),
         ];
         for (what, help, read) in plain {
             let name = format!("grpc_server_{what}_total");
             page.family(&name, &format!("Total number of {help}"), "counter");
             for (method, metrics) in Method::ALL.iter().zip(&self.0) {
-                page.sample(&name, &method.labels(), read(metrics));
+                page.sample(&name, &method.labels(), read(metrics, *method));
             }
         }
+        self.write_handled(page);
+    }
+
+    fn write_handled(&self, page: &mut Page) {
         let name = "grpc_server_handled_total";
         let help =
             "Total number of RPCs completed on the server, regardless of success or failure.";

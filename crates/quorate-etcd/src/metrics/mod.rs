@@ -57,7 +57,6 @@ pub struct Metrics {
     /// Leases renewed.
     pub leases_renewed: Counter,
     peers: Mutex<BTreeMap<u64, Arc<PeerMetrics>>>,
-    pub(crate) ranges: Counter,
     pub(crate) health_successes: Counter,
     pub(crate) health_failures: Counter,
     pub(crate) client_received_bytes: Counter,
@@ -110,7 +109,6 @@ impl Default for Metrics {
             leases_expired: Counter::default(),
             leases_renewed: Counter::default(),
             peers: Mutex::default(),
-            ranges: Counter::default(),
             health_successes: Counter::default(),
             health_failures: Counter::default(),
             client_received_bytes: Counter::default(),

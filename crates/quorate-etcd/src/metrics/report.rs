@@ -4,6 +4,7 @@ use super::{Counter, Metrics, PeerMetrics, process, text::Page};
 use crate::{
     backend::{Backend, Status},
     front::Front,
+    grpc::method::Method,
 };
 
 /// Writes all metrics of the member.
@@ -129,6 +130,7 @@ fn disk(page: &mut Page, metrics: &Metrics) {
 fn key_space<B: Backend>(page: &mut Page, front: &Front<B>, status: &Status) {
     let metrics = &front.metrics;
     let reader = front.backend.reader();
+    let ranges = metrics.grpc.started(Method::Range) + metrics.grpc.started(Method::RangeStream);
     page.gauge(
         "etcd_mvcc_db_total_size_in_bytes",
         "Total size of the underlying database physically allocated in bytes.",
@@ -154,11 +156,7 @@ fn key_space<B: Backend>(page: &mut Page, front: &Front<B>, status: &Status) {
         "Total number of txns seen by this member.",
         metrics.txns.get(),
     );
-    page.counter(
-        "etcd_mvcc_range_total",
-        "Total number of ranges seen by this member.",
-        metrics.ranges.get(),
-    );
+    page.counter("etcd_mvcc_range_total", "Total number of ranges seen by this member.", ranges);
     page.gauge(
         "etcd_debugging_mvcc_current_revision",
         "The current revision of store.",

@@ -6,7 +6,7 @@
 use std::{convert::Infallible, fmt::Display, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, header::CONTENT_TYPE};
+use http::{Request, Response, Version, header::CONTENT_TYPE};
 use hyper::{
     body::Incoming,
     server::conn::{
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// How long a client may take to say which protocol it speaks, and for the head of an HTTP/1.1 request.
-pub(super) const GREETING_MAX: Duration = Duration::from_secs(10);
+const GREETING_MAX: Duration = Duration::from_secs(10);
 
 /// How often an HTTP/2 client that says nothing is asked whether it still lives. Source: etcd's
 /// `--grpc-keepalive-interval` and `--grpc-keepalive-timeout`.
@@ -49,6 +49,9 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// What is kept to be sent on one call.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
+/// How many calls a client may take back before they were looked at. A client with many calls whose time is up at once is
+/// no attacker.
+const RESET_PENDING_MAX: usize = 4096;
 /// The most headers of a call.
 const HEADER_LIST_BYTES: u32 = 64 * 1024;
 /// What an HTTP/1.1 client may send before it is read.
@@ -79,6 +82,7 @@ impl<B: Backend> Server<B> {
             .max_concurrent_streams(concurrent_streams_max)
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .max_header_list_size(HEADER_LIST_BYTES)
+            .max_pending_accept_reset_streams(RESET_PENDING_MAX)
             .auto_date_header(false);
         Self { front, http1, http2 }
     }
@@ -151,15 +155,36 @@ async fn until_stopped<C, E>(
     }
 }
 
-/// Answers one request: gRPC by its content type, everything else by its path.
+/// Answers one request: gRPC by its protocol and content type, everything else by its path.
 async fn answer<B: Backend>(
     front: Arc<Front<B>>,
     request: Request<Incoming>,
 ) -> Result<Response<ReplyBody>, Infallible> {
     let content_type = request.headers().get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-    if content_type.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+    if request.version() == Version::HTTP_2 && content_type.is_some_and(is_grpc) {
         return Ok(call::serve(front, request).await);
     }
     let (head, _) = request.into_parts();
     Ok(Box::pin(endpoints::serve(front, head)).await)
+}
+
+/// Whether a content type is gRPC's own; its relative for browsers is another protocol.
+fn is_grpc(content_type: &[u8]) -> bool {
+    let rest = content_type.strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_is_known_by_its_content_type() {
+        for kind in ["application/grpc", "application/grpc+proto", "application/grpc;charset=x"] {
+            assert!(is_grpc(kind.as_bytes()), "{kind}");
+        }
+        for kind in ["application/grpc-web", "application/json", ""] {
+            assert!(!is_grpc(kind.as_bytes()), "{kind}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! are handed out in turn.
 //!
 //! One port carries HTTP/2 (gRPC) and HTTP/1.1; the first bytes tell which. What is neither is closed, and what says
-//! nothing is closed after [`connection::GREETING_MAX`].
+//! nothing is closed after ten seconds.
 //!
 //! Left out: TLS.
 
