@@ -23,7 +23,10 @@ trait Cluster {
 
 fn main() {
     let entries = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(400_000);
-    println!("{:28}{:>8}{:>16}{:>16}{:>12}", "core", "batch", "ns CPU/entry", "M entries/CPU-s", "messages");
+    println!(
+        "{:28}{:>8}{:>16}{:>16}{:>12}",
+        "core", "batch", "ns CPU/entry", "M entries/CPU-s", "messages"
+    );
     for batch in BATCHES {
         let mut ours = Vec::new();
         let mut plain = Vec::new();

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use quorate_raft::{
-    Append, Config, Core, Effects, EntryId, EntryKind, EntryMeta, EntryRange, Event, Io, Membership, Message, Mono, NodeId, Origin,
-    Recovered, Role, SnapshotMeta, Verdict,
+    Append, Config, Core, Effects, EntryId, EntryKind, EntryMeta, EntryRange, Event, Io,
+    Membership, Message, Mono, NodeId, Origin, Recovered, Role, SnapshotMeta, Verdict,
 };
 
 const COMPACT_EVERY: u64 = 65_536;
@@ -48,25 +48,53 @@ impl Trio {
     pub fn new() -> Self {
         let membership = Membership::of_voters((1..=3).map(NodeId));
         let member = |id| {
-            let config = Config { id: NodeId(id), heartbeat_interval_ns: HOUR_NS, election_timeout_ns: 10 * HOUR_NS, ..Config::default() };
-            let recovered = Recovered { base: SnapshotMeta { last: EntryId::default(), membership: membership.clone() }, ..Recovered::default() };
+            let config = Config {
+                id: NodeId(id),
+                heartbeat_interval_ns: HOUR_NS,
+                election_timeout_ns: 10 * HOUR_NS,
+                ..Config::default()
+            };
+            let recovered = Recovered {
+                base: SnapshotMeta { last: EntryId::default(), membership: membership.clone() },
+                ..Recovered::default()
+            };
             let core = Core::recover(config, recovered, Mono(0), id).expect("a fresh member");
-            Member { core, base: 0, log: VecDeque::new(), effects: Effects::default(), metas: Vec::new(), applied: 0 }
+            Member {
+                core,
+                base: 0,
+                log: VecDeque::new(),
+                effects: Effects::default(),
+                metas: Vec::new(),
+                applied: 0,
+            }
         };
         let members = (1..=3).map(member).collect();
-        let mut trio = Self { members, queue: VecDeque::new(), now: Mono(0), leader: 0, compacted: 0, touched: 0, messages: 0, sizes: Vec::new() };
+        let mut trio = Self {
+            members,
+            queue: VecDeque::new(),
+            now: Mono(0),
+            leader: 0,
+            compacted: 0,
+            touched: 0,
+            messages: 0,
+            sizes: Vec::new(),
+        };
         trio.elect();
         trio
     }
 
     fn elect(&mut self) {
         loop {
-            let deadline = |member: &Member| member.core.next_deadline().map_or(u64::MAX, |deadline| deadline.0);
+            let deadline = |member: &Member| {
+                member.core.next_deadline().map_or(u64::MAX, |deadline| deadline.0)
+            };
             let next = (0..3).min_by_key(|at| deadline(&self.members[*at])).expect("three members");
             self.now = Mono(deadline(&self.members[next]));
             self.step(next, Event::Wake, Content::None);
             self.settle();
-            if let Some(leader) = (0..3).find(|at| self.members[*at].core.view().role == Role::Leader) {
+            if let Some(leader) =
+                (0..3).find(|at| self.members[*at].core.view().role == Role::Leader)
+            {
                 self.leader = leader;
                 return;
             }
@@ -155,12 +183,20 @@ impl Member {
         let Io::Save { append: Some(Append { range, origin }), .. } = io else { return };
         self.log.truncate((range.first.0 - self.base - 1) as usize);
         match (*origin, std::mem::replace(content, Content::None)) {
-            (Origin::Noop { term }, _) => self.log.push_back((EntryMeta { term, kind: EntryKind::Noop, bytes: 0 }, Bytes::new())),
+            (Origin::Noop { term }, _) => self
+                .log
+                .push_back((EntryMeta { term, kind: EntryKind::Noop, bytes: 0 }, Bytes::new())),
             (Origin::Proposed { term }, Content::Proposed(payloads)) => {
-                let meta = |payload: &Bytes| EntryMeta { term, kind: EntryKind::Normal, bytes: payload.len() as u32 };
+                let meta = |payload: &Bytes| EntryMeta {
+                    term,
+                    kind: EntryKind::Normal,
+                    bytes: payload.len() as u32,
+                };
                 self.log.extend(payloads.into_iter().map(|payload| (meta(&payload), payload)));
             }
-            (Origin::Received { skip }, Content::Received(entries)) => self.log.extend(entries.into_iter().skip(skip)),
+            (Origin::Received { skip }, Content::Received(entries)) => {
+                self.log.extend(entries.into_iter().skip(skip))
+            }
             _ => unreachable!("the content of an append comes with the event of its step"),
         }
     }
@@ -178,7 +214,8 @@ impl super::Cluster for Trio {
         let mut sizes = std::mem::take(&mut self.sizes);
         sizes.clear();
         sizes.resize(count, 16);
-        let verdict = self.step(self.leader, Event::Propose { sizes: &sizes }, Content::Proposed(payloads));
+        let verdict =
+            self.step(self.leader, Event::Propose { sizes: &sizes }, Content::Proposed(payloads));
         assert!(matches!(verdict, Verdict::Proposed { .. }), "{verdict:?}");
         self.sizes = sizes;
         self.settle();

@@ -41,7 +41,14 @@ impl Trio {
             RawNode::new(&config, storage, &logger).expect("a valid configuration")
         };
         let nodes = (1..=3).map(node).collect();
-        let mut trio = Self { nodes, queue: VecDeque::new(), applied: 0, compacted: 0, touched: 0, messages: 0 };
+        let mut trio = Self {
+            nodes,
+            queue: VecDeque::new(),
+            applied: 0,
+            compacted: 0,
+            touched: 0,
+            messages: 0,
+        };
         trio.nodes[0].campaign().expect("campaign");
         trio.settle();
         assert_eq!(trio.nodes[0].raft.state, StateRole::Leader);

@@ -4,8 +4,8 @@
 use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use quorate_raft::{
-    AppendOutcome, Config, Core, Effects, EntryId, EntryKind, EntryMeta, EntryRange, Event, Fault, Index, IoToken, Membership, Message, Mono,
-    NodeId, ReadContext, Recovered, SnapshotMeta, Term,
+    AppendOutcome, Config, Core, Effects, EntryId, EntryKind, EntryMeta, EntryRange, Event, Fault,
+    Index, IoToken, Membership, Message, Mono, NodeId, ReadContext, Recovered, SnapshotMeta, Term,
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -21,7 +21,7 @@ fn play(input: &mut Unstructured<'_>) -> Result<()> {
         now = now.after(u64::from(input.arbitrary::<u16>()?) << 16);
         effects.clear();
         step(&mut core, now, input, &mut effects)?;
-        if let Err(broken) = core.check_invariants() {
+        if let Err(broken) = core.check() {
             panic!("{broken}");
         }
     }
@@ -32,14 +32,22 @@ fn start(input: &mut Unstructured<'_>) -> Result<Option<Core>> {
     let config = Config { id: NodeId(1), ..Config::default() };
     let voters = input.int_in_range(1..=5)?;
     let recovered = Recovered {
-        base: SnapshotMeta { last: EntryId::default(), membership: Membership::of_voters((1..=voters).map(NodeId)) },
+        base: SnapshotMeta {
+            last: EntryId::default(),
+            membership: Membership::of_voters((1..=voters).map(NodeId)),
+        },
         entries: metas(input)?,
         ..Recovered::default()
     };
     Ok(Core::recover(config, recovered, Mono(0), input.arbitrary()?).ok())
 }
 
-fn step(core: &mut Core, now: Mono, input: &mut Unstructured<'_>, effects: &mut Effects) -> Result<()> {
+fn step(
+    core: &mut Core,
+    now: Mono,
+    input: &mut Unstructured<'_>,
+    effects: &mut Effects,
+) -> Result<()> {
     let event = match input.int_in_range(0..=10)? {
         0 => Event::Wake,
         1..=4 => {
@@ -58,7 +66,15 @@ fn step(core: &mut Core, now: Mono, input: &mut Unstructured<'_>, effects: &mut 
         8 => fault(input)?,
         9 => {
             let snapshot = snapshot(input)?;
-            core.step(now, Event::SnapshotReceived { from: node(input)?, term: Term(small(input)?), snapshot: &snapshot }, effects);
+            core.step(
+                now,
+                Event::SnapshotReceived {
+                    from: node(input)?,
+                    term: Term(small(input)?),
+                    snapshot: &snapshot,
+                },
+                effects,
+            );
             return Ok(());
         }
         _ => other(input)?,
@@ -71,7 +87,10 @@ fn fault(input: &mut Unstructured<'_>) -> Result<Event<'static>> {
     Ok(match input.int_in_range(0..=3)? {
         0 => Event::Fault(Fault::DiskFull),
         1 => Event::Fault(Fault::SlowDisk { stalled_for_ns: input.arbitrary()? }),
-        2 => Event::Fault(Fault::Corrupt(EntryRange { first: Index(small(input)?), last: Index(small(input)?) })),
+        2 => Event::Fault(Fault::Corrupt(EntryRange {
+            first: Index(small(input)?),
+            last: Index(small(input)?),
+        })),
         _ => Event::Repaired,
     })
 }
@@ -85,12 +104,26 @@ fn other(input: &mut Unstructured<'_>) -> Result<Event<'static>> {
     })
 }
 
-fn message<'a>(input: &mut Unstructured<'_>, entries: &'a [EntryMeta]) -> Result<Message<&'a [EntryMeta]>> {
+fn message<'a>(
+    input: &mut Unstructured<'_>,
+    entries: &'a [EntryMeta],
+) -> Result<Message<&'a [EntryMeta]>> {
     let term = Term(small(input)?);
     Ok(match input.int_in_range(0..=9)? {
-        0 => Message::RequestVote { term, pre_vote: input.arbitrary()?, last: id(input)?, transfer: input.arbitrary()? },
+        0 => Message::RequestVote {
+            term,
+            pre_vote: input.arbitrary()?,
+            last: id(input)?,
+            transfer: input.arbitrary()?,
+        },
         1 => Message::Vote { term, pre_vote: input.arbitrary()?, granted: input.arbitrary()? },
-        2 | 3 => Message::AppendEntries { term, prev: id(input)?, entries, commit: Index(small(input)?), round: small(input)? },
+        2 | 3 => Message::AppendEntries {
+            term,
+            prev: id(input)?,
+            entries,
+            commit: Index(small(input)?),
+            round: small(input)?,
+        },
         4 => Message::Appended { term, round: small(input)?, outcome: outcome(input)? },
         5 => Message::Heartbeat { term, commit: Index(small(input)?), round: small(input)? },
         6 => Message::HeartbeatReply { term, round: small(input)? },
@@ -110,12 +143,23 @@ fn outcome(input: &mut Unstructured<'_>) -> Result<AppendOutcome> {
 
 fn metas(input: &mut Unstructured<'_>) -> Result<Vec<EntryMeta>> {
     let count = input.int_in_range(0..=4)?;
-    (0..count).map(|_| Ok(EntryMeta { term: Term(small(input)?), kind: EntryKind::Normal, bytes: u32::from(input.arbitrary::<u8>()?) })).collect()
+    (0..count)
+        .map(|_| {
+            Ok(EntryMeta {
+                term: Term(small(input)?),
+                kind: EntryKind::Normal,
+                bytes: u32::from(input.arbitrary::<u8>()?),
+            })
+        })
+        .collect()
 }
 
 fn snapshot(input: &mut Unstructured<'_>) -> Result<SnapshotMeta> {
     let voters = input.int_in_range(0..=5)?;
-    Ok(SnapshotMeta { last: id(input)?, membership: Membership::of_voters((1..=voters).map(NodeId)) })
+    Ok(SnapshotMeta {
+        last: id(input)?,
+        membership: Membership::of_voters((1..=voters).map(NodeId)),
+    })
 }
 
 fn id(input: &mut Unstructured<'_>) -> Result<EntryId> {
