@@ -1,4 +1,4 @@
-//! AppendEntries and heartbeats, follower side (Raft paper 5.3, figure 2).
+//! `AppendEntries` and heartbeats, follower side (Raft paper 5.3, figure 2).
 //!
 //! What the log already holds is never touched: only from the first entry that differs on is the tail replaced, and never at or
 //! below the commit index, since the gate before refuses a message that contradicts a committed entry. An entry at or below the

@@ -187,7 +187,7 @@ impl Core {
             (Tally::Lost, _) => self.become_follower(self.term, None, turn),
             (Tally::Won, Role::PreCandidate) => self.campaign(false, turn),
             (Tally::Won, Role::Candidate | Role::Follower | Role::Leader) => {
-                self.become_leader(turn)
+                self.become_leader(turn);
             }
         }
     }
@@ -212,7 +212,7 @@ impl Core {
         self.replicate_all(turn);
     }
 
-    /// RequestVote, receiver side (figure 2), and its rehearsal.
+    /// `RequestVote`, receiver side (figure 2), and its rehearsal.
     pub(crate) fn on_request_vote(
         &mut self,
         from: NodeId,

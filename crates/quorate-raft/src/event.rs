@@ -109,7 +109,10 @@ pub enum Verdict {
 #[non_exhaustive]
 pub enum Reject {
     /// Only the leader can do this.
-    #[error("not the leader (leader: {leader:?})")]
+    #[error("not the leader; {}", match leader {
+        Some(leader) => format!("node {leader} is"),
+        None => "no leader is known".to_owned(),
+    })]
     NotLeader {
         /// Who is, if known.
         leader: Option<NodeId>,

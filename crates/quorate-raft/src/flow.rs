@@ -43,6 +43,7 @@ impl Inflights {
         self.appends.is_empty()
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.appends.len()
     }

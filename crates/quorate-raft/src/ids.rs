@@ -47,6 +47,7 @@ number! {
 
 impl Term {
     /// The term after this one.
+    #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
@@ -54,11 +55,13 @@ impl Term {
 
 impl Index {
     /// The position after this one.
+    #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
     /// The position before this one; 0 stays 0.
+    #[must_use]
     pub fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))
     }
@@ -66,6 +69,7 @@ impl Index {
 
 impl Mono {
     /// The moment `wait_ns` nanoseconds later.
+    #[must_use]
     pub fn after(self, wait_ns: u64) -> Self {
         Self(self.0.saturating_add(wait_ns))
     }

@@ -25,18 +25,11 @@ impl Core {
     ) -> Result<Verdict, Reject> {
         self.check_sender(from, message)?;
         check_shape(message)?;
-        match *message {
-            Message::RequestVote { term, pre_vote, last, transfer } => {
-                return self.on_request_vote(
-                    from,
-                    Request { term, pre_vote, last, transfer },
-                    turn,
-                );
-            }
-            Message::Vote { term, pre_vote, granted } => {
-                return Ok(self.on_vote(from, Answer { term, pre_vote, granted }, turn));
-            }
-            _ => {}
+        if let Message::RequestVote { term, pre_vote, last, transfer } = *message {
+            return self.on_request_vote(from, Request { term, pre_vote, last, transfer }, turn);
+        }
+        if let Message::Vote { term, pre_vote, granted } = *message {
+            return Ok(self.on_vote(from, Answer { term, pre_vote, granted }, turn));
         }
         if message.term() < self.term {
             self.answer_outdated(from, message, turn);
@@ -47,7 +40,7 @@ impl Core {
             let leader = is_of_leader(message).then_some(from);
             self.become_follower(message.term(), leader, turn);
         }
-        self.take_message(from, message, turn)
+        Ok(self.take_message(from, message, turn))
     }
 
     /// A message of this very term.
@@ -56,27 +49,27 @@ impl Core {
         from: NodeId,
         message: &Incoming<'_>,
         turn: &mut Turn<'_>,
-    ) -> Result<Verdict, Reject> {
+    ) -> Verdict {
         match *message {
             Message::AppendEntries { prev, entries, commit, round, .. } => {
-                Ok(self.on_append_entries(from, Batch { prev, entries, commit, round }, turn))
+                self.on_append_entries(from, Batch { prev, entries, commit, round }, turn)
             }
             Message::Appended { round, outcome, .. } => {
-                Ok(self.on_appended(from, round, outcome, turn))
+                self.on_appended(from, round, outcome, turn)
             }
             Message::Heartbeat { commit, round, .. } => {
-                Ok(self.on_heartbeat(from, commit, round, turn))
+                self.on_heartbeat(from, commit, round, turn)
             }
-            Message::HeartbeatReply { round, .. } => Ok(self.on_heartbeat_reply(from, round, turn)),
+            Message::HeartbeatReply { round, .. } => self.on_heartbeat_reply(from, round, turn),
             Message::InstallSnapshot { ref snapshot, .. } => {
-                Ok(self.on_install_snapshot(from, snapshot, turn))
+                self.on_install_snapshot(from, snapshot, turn)
             }
-            Message::ReadIndex { context, .. } => Ok(self.on_read_index(from, context, turn)),
+            Message::ReadIndex { context, .. } => self.on_read_index(from, context, turn),
             Message::ReadIndexReply { context, index, .. } => {
-                Ok(self.on_read_index_reply(context, index, turn))
+                self.on_read_index_reply(context, index, turn)
             }
             Message::TimeoutNow { .. } => self.on_timeout_now(from, turn),
-            Message::RequestVote { .. } | Message::Vote { .. } => Ok(Verdict::Stale),
+            Message::RequestVote { .. } | Message::Vote { .. } => Verdict::Stale,
         }
     }
 
@@ -88,11 +81,10 @@ impl Core {
     }
 
     fn check_sender(&self, from: NodeId, message: &Incoming<'_>) -> Result<(), Reject> {
-        let known = match message {
-            Message::Appended { .. }
-            | Message::HeartbeatReply { .. }
-            | Message::ReadIndex { .. } => self.membership.contains(from),
-            _ => self.membership.is_voter(from),
+        let known = if is_of_any_member(message) {
+            self.membership.contains(from)
+        } else {
+            self.membership.is_voter(from)
         };
         if known && from != self.config.id { Ok(()) } else { Err(Reject::UnknownPeer(from)) }
     }
@@ -102,16 +94,19 @@ impl Core {
         if is_of_leader(message) {
             self.check_leader(from, message.term())?;
         }
-        match *message {
-            Message::AppendEntries { prev, entries, .. } => self.check_append(prev, entries),
-            Message::Appended { term, round, outcome } if term == self.term => {
-                self.check_answer(round, Some(outcome))
-            }
-            Message::HeartbeatReply { term, round } if term == self.term => {
-                self.check_answer(round, None)
-            }
-            _ => Ok(()),
+        if let Message::AppendEntries { prev, entries, .. } = *message {
+            self.check_append(prev, entries)?;
         }
+        if matches!(message, Message::TimeoutNow { .. }) && self.fault.is_some() {
+            return Err(Reject::Faulted);
+        }
+        if let Message::Appended { round, outcome, .. } = *message {
+            self.check_answer(message.term(), round, Some(outcome))?;
+        }
+        if let Message::HeartbeatReply { round, .. } = *message {
+            self.check_answer(message.term(), round, None)?;
+        }
+        Ok(())
     }
 
     /// Election safety: a term has at most one leader.
@@ -140,8 +135,15 @@ impl Core {
     }
 
     /// An answer speaks only of what this leader sent.
-    fn check_answer(&self, round: u64, outcome: Option<AppendOutcome>) -> Result<(), Reject> {
-        let State::Leader(_) = &self.state else { return Ok(()) };
+    fn check_answer(
+        &self,
+        term: Term,
+        round: u64,
+        outcome: Option<AppendOutcome>,
+    ) -> Result<(), Reject> {
+        if term != self.term || !matches!(self.state, State::Leader(_)) {
+            return Ok(());
+        }
         if round > self.reads.asked() {
             return Err(Reject::Malformed("an answer to a round that was never begun"));
         }
@@ -172,6 +174,14 @@ impl Core {
     }
 }
 
+/// Whether a learner may send it too.
+fn is_of_any_member<E>(message: &Message<E>) -> bool {
+    matches!(
+        message,
+        Message::Appended { .. } | Message::HeartbeatReply { .. } | Message::ReadIndex { .. }
+    )
+}
+
 /// Whether only the leader of its term sends it.
 fn is_of_leader<E>(message: &Message<E>) -> bool {
     match message {
@@ -194,16 +204,18 @@ fn check_shape(message: &Incoming<'_>) -> Result<(), Reject> {
     if !matches!(message, Message::Vote { granted: false, .. }) || message.term().0 > TERM_MAX {
         check_term(message.term())?;
     }
-    match message {
-        Message::RequestVote { term, last, .. }
-            if last.term >= *term || last.index.0 > INDEX_MAX =>
-        {
-            Err(Reject::Malformed("a candidate's log ends in its own term or a later one"))
-        }
-        Message::AppendEntries { term, prev, entries, .. } => check_entries(*term, *prev, entries),
-        Message::InstallSnapshot { term, snapshot } => check_snapshot_shape(*term, snapshot),
-        _ => Ok(()),
+    if let Message::RequestVote { term, last, .. } = message
+        && (last.term >= *term || last.index.0 > INDEX_MAX)
+    {
+        return Err(Reject::Malformed("a candidate's log ends in its own term or a later one"));
     }
+    if let Message::AppendEntries { term, prev, entries, .. } = message {
+        check_entries(*term, *prev, entries)?;
+    }
+    if let Message::InstallSnapshot { term, snapshot } = message {
+        check_snapshot_shape(*term, snapshot)?;
+    }
+    Ok(())
 }
 
 fn check_term(term: Term) -> Result<(), Reject> {

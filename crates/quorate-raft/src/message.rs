@@ -5,7 +5,7 @@ use crate::{EntryId, Index, NodeId, ReadContext, SnapshotMeta, Term};
 /// A message, generic over how it names its entries: a range on the way out, metadata on the way in, content on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message<E> {
-    /// RequestVote (5.2), or its rehearsal (thesis 9.6).
+    /// `RequestVote` (5.2), or its rehearsal (thesis 9.6).
     RequestVote {
         /// The candidate's term; in a rehearsal, the term it would have.
         term: Term,
@@ -25,7 +25,7 @@ pub enum Message<E> {
         /// Whether it is granted.
         granted: bool,
     },
-    /// AppendEntries (5.3).
+    /// `AppendEntries` (5.3).
     AppendEntries {
         /// The leader's term.
         term: Term,
@@ -63,7 +63,7 @@ pub enum Message<E> {
         /// The read round of the request.
         round: u64,
     },
-    /// InstallSnapshot (7) is announced; the driver streams the content beside it.
+    /// `InstallSnapshot` (7) is announced; the driver streams the content beside it.
     InstallSnapshot {
         /// The leader's term.
         term: Term,

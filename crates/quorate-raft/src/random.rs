@@ -1,4 +1,4 @@
-//! The core's own random numbers: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+//! The core's own random numbers: `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
 //!
 //! All a member needs is to choose differently from its peers, and the same again from the same seed. Not for secrets.
 
@@ -32,7 +32,7 @@ impl Random {
 mod tests {
     use super::*;
 
-    /// The first numbers of seed 0, as every SplitMix64 gives them.
+    /// The first numbers of seed 0, as every `SplitMix64` gives them.
     #[test]
     fn known_sequence() {
         let mut random = Random::new(0);

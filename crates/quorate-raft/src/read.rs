@@ -1,4 +1,4 @@
-//! Linearizable reads without a log entry (thesis 6.4): ReadIndex, at the leader and, through it, anywhere.
+//! Linearizable reads without a log entry (thesis 6.4): `ReadIndex`, at the leader and, through it, anywhere.
 //!
 //! The leader notes its commit index and then makes sure that it still leads: a quorum answers something that was sent after the
 //! read came in. One such *round* serves all reads that wait for it. A few rounds may be under way at a time; reads that come
@@ -114,7 +114,7 @@ impl Reads {
         let rises = rounds.clone().zip(rounds.clone().skip(1)).all(|(one, next)| one <= next);
         rises
             && self.answered <= self.asked
-            && rounds.last().is_none_or(|round| round <= self.asked + 1)
+            && self.queue.back().is_none_or(|read| read.round <= self.asked + 1)
     }
 }
 
@@ -235,7 +235,7 @@ impl Core {
         let context = read.context;
         match (read.from, index) {
             (Some(from), index) => {
-                self.send(from, Message::ReadIndexReply { term: self.term, context, index }, turn)
+                self.send(from, Message::ReadIndexReply { term: self.term, context, index }, turn);
             }
             (None, Some(index)) => turn.out.reads.push(ReadGrant { context, index }),
             (None, None) => turn.out.reads_dropped.push(context),

@@ -1,4 +1,4 @@
-//! AppendEntries and heartbeats, leader side (Raft paper 5.3; pipelining as in thesis 10.2.1).
+//! `AppendEntries` and heartbeats, leader side (Raft paper 5.3; pipelining as in thesis 10.2.1).
 //!
 //! Every peer has a [`Progress`]. To a peer in *Replicate* appends are sent ahead of their answers, as the window allows: one
 //! message for all that was proposed together. They leave before the leader's own write is done (thesis 10.2.1). In *Probe* one
@@ -163,11 +163,11 @@ impl Core {
         if !self.advance_commit() {
             return;
         }
+        self.ask_round(turn);
         let Some((lead, line)) = self.leading() else { return };
         for peer in &mut lead.peers {
             line.tell_commit(peer, turn);
         }
-        self.ask_round(turn);
     }
 
     pub(crate) fn on_appended(

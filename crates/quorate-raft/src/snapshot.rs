@@ -28,7 +28,7 @@ impl Core {
         Verdict::Stale
     }
 
-    /// InstallSnapshot, receiver side (figure 13, rules 1 and 6 to 8).
+    /// `InstallSnapshot`, receiver side (figure 13, rules 1 and 6 to 8).
     pub(crate) fn on_snapshot_received(
         &mut self,
         from: NodeId,

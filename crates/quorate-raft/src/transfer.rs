@@ -64,19 +64,12 @@ impl Core {
     }
 
     /// The leader wants this member to lead.
-    pub(crate) fn on_timeout_now(
-        &mut self,
-        from: NodeId,
-        turn: &mut Turn<'_>,
-    ) -> Result<Verdict, Reject> {
-        if self.fault.is_some() {
-            return Err(Reject::Faulted);
-        }
+    pub(crate) fn on_timeout_now(&mut self, from: NodeId, turn: &mut Turn<'_>) -> Verdict {
         if !self.may_campaign() || self.is_stalled(turn.now) || self.state.role() == Role::Leader {
-            return Ok(Verdict::Stale);
+            return Verdict::Stale;
         }
         self.follow(from, turn);
         self.campaign(true, turn);
-        Ok(Verdict::Ok)
+        Verdict::Ok
     }
 }

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+#[allow(clippy::doc_markdown, reason = "the paper is quoted as it stands")]
 mod paper;
 #[cfg(test)]
 mod random;

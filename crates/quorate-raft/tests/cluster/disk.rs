@@ -2,13 +2,23 @@
 
 use std::collections::VecDeque;
 
-use quorate_raft::{EntryId, EntryMeta, HardState, Index, IoToken, Mono, SnapshotMeta, Term};
+use quorate_raft::{
+    EntryId, EntryKind, EntryMeta, HardState, Index, IoToken, Mono, SnapshotMeta, Term,
+};
 
 /// An entry with its content, which is a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) meta: EntryMeta,
     pub(crate) payload: u64,
+}
+
+impl Entry {
+    /// The entry that forged logs hold at `index` in `term`: the same in all of them.
+    pub(crate) fn forged(term: u64, index: u64) -> Self {
+        let meta = EntryMeta { term: Term(term), kind: EntryKind::Normal, bytes: 1 };
+        Self { meta, payload: term * 1_000_000 + index }
+    }
 }
 
 /// Entries behind a base.

@@ -69,7 +69,7 @@ impl Judge {
         outcome: &Outcome,
     ) {
         let member = &members[&node];
-        self.check_member(member);
+        check_member(member);
         for range in &outcome.appended {
             for index in range.first.0..=range.last.0 {
                 self.check_entry(member, Index(index));
@@ -86,21 +86,6 @@ impl Judge {
                 "a read is dropped that was not under way"
             );
         }
-    }
-
-    fn check_member(&self, member: &Member) {
-        let core = member.core.as_ref().unwrap();
-        core.check().unwrap_or_else(|broken| panic!("{broken}: {core:#?}"));
-        if let Some(past) = &member.past {
-            past.check(core).unwrap_or_else(|broken| panic!("{broken}: {past:?} {core:#?}"));
-        }
-        let view = core.view();
-        assert_eq!(
-            view.last.index,
-            member.log.last_index(),
-            "the core and its driver agree on the log"
-        );
-        assert_eq!(view.released.0, member.state.len() as u64, "everything given out is applied");
     }
 
     fn check_entry(&mut self, member: &Member, index: Index) {
@@ -160,4 +145,19 @@ impl Judge {
         assert!(grant.index >= least, "a read at {} does not see {least}", grant.index);
         self.grants += 1;
     }
+}
+
+fn check_member(member: &Member) {
+    let core = member.core.as_ref().unwrap();
+    core.check().unwrap_or_else(|broken| panic!("{broken}: {core:#?}"));
+    if let Some(past) = &member.past {
+        past.check(core).unwrap_or_else(|broken| panic!("{broken}: {past:?} {core:#?}"));
+    }
+    let view = core.view();
+    assert_eq!(
+        view.last.index,
+        member.log.last_index(),
+        "the core and its driver agree on the log"
+    );
+    assert_eq!(view.released.0, member.state.len() as u64, "everything given out is applied");
 }

@@ -153,12 +153,10 @@ impl Member {
         match input {
             Input::Wake => step(Event::Wake),
             Input::Receive { from, body: Body::Message(wire) } => {
-                let metas: Vec<EntryMeta> = match wire {
-                    Message::AppendEntries { entries, .. } => {
-                        entries.iter().map(|entry| entry.meta).collect()
-                    }
-                    _ => Vec::new(),
-                };
+                let mut metas = Vec::new();
+                if let Message::AppendEntries { entries, .. } = wire {
+                    metas.extend(entries.iter().map(|entry| entry.meta));
+                }
                 let message = wire.clone().map_entries(|_| metas.as_slice());
                 step(Event::Message { from: *from, message: &message })
             }

@@ -11,11 +11,14 @@ mod judge;
 mod member;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
+pub(crate) use disk::Entry;
 pub(crate) use judge::Judge;
 pub(crate) use member::{Body, Input, Member, Outcome};
 use quorate_raft::{
-    Config, EntryId, Index, Membership, Message, Mono, NodeId, Role, SnapshotMeta, Verdict,
+    AppendOutcome, Config, EntryId, HardState, Index, Membership, Message, Mono, NodeId, Role,
+    SnapshotMeta, Term, Verdict,
 };
 
 pub(crate) const MILLISECOND: u64 = 1_000_000;
@@ -84,6 +87,8 @@ pub(crate) struct Cluster {
     pub(crate) weather: Weather,
     pub(crate) judge: Judge,
     pub(crate) dice: Dice,
+    /// How many appends were refused.
+    pub(crate) refusals: u64,
     payload: u64,
     context: u64,
 }
@@ -106,6 +111,7 @@ impl Cluster {
             weather: Weather::default(),
             judge: Judge::default(),
             dice: Dice::new(seed),
+            refusals: 0,
             payload: 0,
             context: 0,
         };
@@ -149,6 +155,7 @@ impl Cluster {
         let member = self.members.get_mut(&id).unwrap();
         member.past = member.core.as_ref().map(quorate_raft::Past::of);
         for (to, body) in &outcome.sent {
+            self.refusals += u64::from(is_refusal(body));
             self.post(id, *to, body.clone());
         }
         outcome
@@ -174,6 +181,17 @@ impl Cluster {
     pub(crate) fn restart(&mut self, id: NodeId) {
         let (now, seed) = (self.now, self.dice.next());
         self.members.get_mut(&id).unwrap().start(now, seed).unwrap();
+    }
+
+    /// Starts `id` again with a log of these terms and in this term, as if it had been there.
+    pub(crate) fn forge(&mut self, id: NodeId, terms: &[u64], term: u64) {
+        let entries: Vec<Entry> =
+            terms.iter().zip(1..).map(|(term, index)| Entry::forged(*term, index)).collect();
+        let member = self.members.get_mut(&id).unwrap();
+        member.crash(0);
+        member.disk.log.put(Index(1), &entries);
+        member.disk.hard_state = HardState { term: Term(term), vote: None, commit: Index(0) };
+        self.restart(id);
     }
 
     /// Makes the oldest write of `id` durable.
@@ -351,13 +369,14 @@ impl Cluster {
             view.role, view.term, view.commit, view.last, view.durable
         );
         if view.base.index > Index(0) {
-            text += &format!(" base={}", view.base);
+            let _ = write!(text, " base={}", view.base);
         }
         if let Some(fault) = view.fault {
-            text += &format!(" fault={fault:?}");
+            let _ = write!(text, " fault={fault:?}");
         }
         for peer in view.peers() {
-            text += &format!(
+            let _ = write!(
+                text,
                 " {}:{:?}/{}/{}",
                 peer.node, peer.state, peer.match_index, peer.next_index
             );
@@ -371,4 +390,8 @@ enum Happening {
     Arrival(usize),
     Sync(NodeId),
     Wake(NodeId),
+}
+
+fn is_refusal(body: &Body) -> bool {
+    matches!(body, Body::Message(Message::Appended { outcome: AppendOutcome::Rejected { .. }, .. }))
 }
