@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Runs real clients and etcd's own test suite against Quorate.
 
-usage: run.py [--binary PATH] [--kill-seconds N] [--requests N] [JOB ...]
+usage: run.py [--binary PATH] [--kill-seconds N] [--requests N] [--flips N] [--seed N] [JOB ...]
 
 Jobs, all by default, in this order:
   clients        the scripts of the Go, Python, npm and Rust clients and of etcdctl, against three members
   differential   the same random requests to etcd 3.7.2 and to Quorate; every reply, event and hash compared
   suite          etcd's tests/common, for key-values, transactions, watches, leases, compaction, endpoints and hashes
+  damage         one bit flipped anywhere in a member's directory
   kill           kill -9 of leader, followers and all members under load
 
 Everything is fetched from the ordinary package registries with versions pinned here; programs are built into interop/.build.
@@ -25,6 +26,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import damage
 import etcd_suite
 import etcdctl_script
 
@@ -166,6 +168,10 @@ def job_suite(options):
         yield "suite/common", etcd_suite.run(test, where, home, HERE / "suite" / "common.txt")
 
 
+def job_damage(options):
+    yield "damage", damage.run(options.binary, etcdctl(), options.flips, options.seed)
+
+
 def job_kill(options):
     program = go_program("kill", "go", "./kill")
     with tempfile.TemporaryDirectory(prefix="quorate-kill-") as home:
@@ -175,7 +181,7 @@ def job_kill(options):
         yield "kill", subprocess.run([str(part) for part in line], timeout=options.kill_seconds + 180).returncode == 0
 
 
-JOBS = {"clients": job_clients, "differential": job_differential, "suite": job_suite, "kill": job_kill}
+JOBS = {"clients": job_clients, "differential": job_differential, "suite": job_suite, "damage": job_damage, "kill": job_kill}
 
 
 def main():
@@ -183,6 +189,8 @@ def main():
     parser.add_argument("--binary", type=Path, help="the quorate binary; built in release when not given")
     parser.add_argument("--kill-seconds", type=int, default=120)
     parser.add_argument("--requests", type=int, default=100_000, help="how many requests the differential test sends")
+    parser.add_argument("--flips", type=int, default=60, help="how many bits the damage job flips, one at a time")
+    parser.add_argument("--seed", type=int, default=1, help="chooses the bits")
     parser.add_argument("jobs", nargs="*", choices=[[], *JOBS], help="which jobs to run")
     options = parser.parse_args()
     options.binary = (options.binary or build_quorate()).resolve()
