@@ -126,7 +126,8 @@ pub struct LeaseTimeToLive {
     pub keys: Vec<Bytes>,
 }
 
-/// A snapshot being read. Its bytes are Quorate's snapshot format, not etcd's database file.
+/// A snapshot being read. Its bytes are Quorate's snapshot format, not etcd's database file. Zeros may follow them in what
+/// the client saves.
 pub struct SnapshotStream {
     /// Bytes that `chunks` will yield in all, so that a client can show progress.
     pub size_bytes: u64,

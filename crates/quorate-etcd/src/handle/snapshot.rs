@@ -1,16 +1,20 @@
 //! A snapshot of the state as a stream: pieces of 32 KiB, then the SHA-256 of them all.
 //!
 //! The shape of the stream is etcd's, so its clients save and check it; what is inside is Quorate's own snapshot format.
+//! etcd's clients take a file for one with a hash only if what is before the hash is a whole number of 512 byte blocks, as
+//! a file of pages is. So zeros fill the last block; they are hashed, and a reader of the format ignores what follows its
+//! end.
+//!
 //! The state is read on a thread that may wait for the disk, a few pieces ahead of the client.
 //!
-//! Source: etcd `server/etcdserver/api/v3rpc/maintenance.go`.
+//! Sources: etcd `server/etcdserver/api/v3rpc/maintenance.go`; `hasChecksum` in `client/v3/snapshot/v3_snapshot.go`.
 
 use std::{
     pin::Pin,
     task::{Context, Poll},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use quorate_proto::etcdserverpb::{ResponseHeader, SnapshotRequest, SnapshotResponse};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
@@ -23,6 +27,9 @@ use crate::{
 
 /// Bytes in each piece but the last. Source: etcd's `snapshotSendBufferSize`.
 const PIECE_BYTES: usize = 32 * 1024;
+
+/// The whole is filled up to a multiple of this.
+const BLOCK_BYTES: u64 = 512;
 
 /// How many pieces are read ahead of the client.
 const PIECES_AHEAD_MAX: usize = 8;
@@ -42,7 +49,8 @@ pub fn snapshot<B: Backend>(
     let cutter = Cutter {
         header: front.header(),
         version: front.settings.minor_version(),
-        remaining_bytes: source.size_bytes,
+        remaining_bytes: source.size_bytes.next_multiple_of(BLOCK_BYTES),
+        sent_bytes: 0,
         hash: Sha256::new(),
     };
     tokio::task::spawn_blocking(move || cutter.run(source, &sender));
@@ -68,6 +76,7 @@ struct Cutter {
     header: ResponseHeader,
     version: String,
     remaining_bytes: u64,
+    sent_bytes: u64,
     hash: Sha256,
 }
 
@@ -92,7 +101,7 @@ impl Cutter {
                 }
             }
         }
-        let last = self.piece(rest.freeze());
+        let last = self.last_piece(rest);
         let digest = Bytes::copy_from_slice(&self.hash.finalize_reset());
         let seal = SnapshotResponse { remaining_bytes: 0, blob: digest, ..last.clone() };
         let last = (!last.blob.is_empty()).then_some(last);
@@ -103,8 +112,17 @@ impl Cutter {
         }
     }
 
+    /// What is left, filled up to a whole block.
+    fn last_piece(&mut self, mut rest: BytesMut) -> SnapshotResponse {
+        let total = self.sent_bytes + rest.len() as u64;
+        let fill = total.next_multiple_of(BLOCK_BYTES) - total;
+        rest.put_bytes(0, usize::try_from(fill).unwrap_or_default());
+        self.piece(rest.freeze())
+    }
+
     fn piece(&mut self, blob: Bytes) -> SnapshotResponse {
         self.hash.update(&blob);
+        self.sent_bytes += blob.len() as u64;
         self.remaining_bytes = self.remaining_bytes.saturating_sub(blob.len() as u64);
         SnapshotResponse {
             header: Some(self.header),

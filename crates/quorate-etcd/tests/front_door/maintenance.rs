@@ -100,11 +100,13 @@ async fn a_snapshot_comes_in_pieces_and_ends_with_its_hash() {
     }
     let seal = pieces.pop().unwrap();
     let lengths: Vec<usize> = pieces.iter().map(|piece| piece.blob.len()).collect();
-    assert_eq!(lengths, [32768, 32768, 32768, SNAPSHOT_BYTES - 3 * 32768]);
+    let total = SNAPSHOT_BYTES.next_multiple_of(512);
+    assert_eq!(lengths, [32768, 32768, 32768, total - 3 * 32768]);
     let remaining: Vec<u64> = pieces.iter().map(|piece| piece.remaining_bytes).collect();
-    assert_eq!(remaining, [67232, 34464, 1696, 0]);
+    assert_eq!(remaining, [67584, 34816, 2048, 0]);
     let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.blob.to_vec()).collect();
-    assert_eq!(bytes, vec![7; SNAPSHOT_BYTES]);
+    assert_eq!(bytes[..SNAPSHOT_BYTES], vec![7; SNAPSHOT_BYTES]);
+    assert_eq!(bytes[SNAPSHOT_BYTES..], vec![0; total - SNAPSHOT_BYTES]);
     assert_eq!(seal.blob[..], Sha256::digest(&bytes)[..]);
     assert_eq!(seal.version, "3.7.0");
 }
