@@ -24,8 +24,11 @@
 //! Left out: direct I/O and `io_uring` (no gain was measured), compression, encryption, a sparse index for
 //! recovery (all of the log is read at a start, and checked), and the repair of damaged entries, which is the peers' work.
 
+mod batch;
+mod config;
 mod error;
 mod format;
+mod fuzz;
 mod index;
 mod marks;
 mod reading;
@@ -36,97 +39,29 @@ mod segments;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    fmt, io,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Instant};
 
 use quorate_node::{Entry, GroupLog, LogError, LogRecord, LogStore};
 use quorate_raft::{EntryRange, GroupId, Index};
 
+pub use self::config::{
+    BATCH_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SyncObserver, WalConfig, WalStats,
+};
+#[doc(hidden)]
+pub use self::fuzz::{decode_records, decode_segment};
 use self::{
-    format::{
-        BATCH_HEADER_BYTES, BatchHeader, BatchWriter, DATA_START, Expected, FOOTER_BYTES, Raw,
-        SegmentHeader,
-    },
-    index::{Change, LogIndex, Place},
+    batch::{FRAME_BYTES, records_bytes, rewrites_bytes},
+    format::{BatchWriter, DATA_START, Expected, SegmentHeader},
+    index::LogIndex,
     marks::{Mark, Marks},
     reading::Run,
-    record::Plain,
     recover::Replayed,
-    rewrite::{Rewrite, RewriteQueue},
+    rewrite::RewriteQueue,
     segments::Segments,
 };
 use crate::vfs::{Vfs, VfsLock};
 
-/// The smallest segment: its header's page and one of batches.
-pub const SEGMENT_BYTES_MIN: u64 = 2 * DATA_START;
-/// The largest segment that is preallocated.
-pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-/// The largest batch, that is, the largest call of [`LogStore::append`], encoded.
-pub const BATCH_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-
 const LOCK_FILE_NAME: &str = "LOCK";
-
-/// How a log is kept. The default suits a server.
-#[derive(Clone, Debug)]
-pub struct WalConfig {
-    /// Length of a segment's file, in bytes; brought between [`SEGMENT_BYTES_MIN`] and [`SEGMENT_BYTES_MAX`].
-    /// A batch that is larger gets a larger one.
-    pub segment_bytes: u64,
-    /// How many files of dead segments are kept for use again.
-    pub spare_segments_max: usize,
-    /// Is told how long each sync took.
-    pub on_sync: Option<SyncObserver>,
-}
-
-impl Default for WalConfig {
-    fn default() -> Self {
-        Self { segment_bytes: 64 * 1024 * 1024, spare_segments_max: 2, on_sync: None }
-    }
-}
-
-/// Is told how long each sync took; called on the thread that syncs.
-#[derive(Clone)]
-pub struct SyncObserver(Arc<dyn Fn(Duration) + Send + Sync>);
-
-impl SyncObserver {
-    /// One that calls `observe`, which must not block.
-    pub fn new(observe: impl Fn(Duration) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(observe))
-    }
-}
-
-impl fmt::Debug for SyncObserver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SyncObserver")
-    }
-}
-
-/// What an operator may want to know of the log. Counters start at 0 when it is opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WalStats {
-    /// Files that are part of the log.
-    pub segments: u64,
-    /// Files kept for use again.
-    pub spare_segments: u64,
-    /// Length of all of them.
-    pub total_bytes: u64,
-    /// Length of the records that hold entries still part of the log.
-    pub live_bytes: u64,
-    /// Batches written.
-    pub batches: u64,
-    /// Bytes written in them.
-    pub written_bytes: u64,
-    /// Bytes of those that were copied forward.
-    pub rewritten_bytes: u64,
-    /// Syncs of batches.
-    pub syncs: u64,
-}
 
 /// The write-ahead log of a node. See the module's head.
 #[derive(Debug)]
@@ -156,7 +91,7 @@ impl Wal {
     /// log is dropped. What was readable is durable when this returns.
     ///
     /// # Errors
-    /// [`LogError::Corrupt`] when acknowledged bytes are damaged or missing: nothing was changed then. [`LogError::Io`]
+    /// [`LogError::Corrupt`] when acknowledged bytes are damaged or missing: no segment that holds any was changed then. [`LogError::Io`]
     /// with `WouldBlock` when somebody else has the log open.
     pub fn open(
         vfs: Arc<dyn Vfs>,
@@ -292,9 +227,8 @@ impl Wal {
     /// Begins another segment when a batch with records of `records_bytes` does not fit into this one.
     fn make_room(&mut self, records_bytes: u64) -> Result<(), LogError> {
         let size_bytes = self.segments.get(self.next.segment).map_or(0, |s| s.size_bytes);
-        let frame = (BATCH_HEADER_BYTES + FOOTER_BYTES) as u64;
         let checkpoint = if self.checkpoint_due { self.checkpoint_bytes() } else { 0 };
-        if self.end + frame + checkpoint + records_bytes <= size_bytes {
+        if self.end + FRAME_BYTES + checkpoint + records_bytes <= size_bytes {
             return Ok(());
         }
         if self.synced + 1 < self.next.batch {
@@ -302,7 +236,7 @@ impl Wal {
             self.sync_batches()?;
             self.failed = false;
         }
-        let needed_bytes = frame + self.checkpoint_bytes() + records_bytes;
+        let needed_bytes = FRAME_BYTES + self.checkpoint_bytes() + records_bytes;
         self.begin_segment(needed_bytes)
     }
 
@@ -325,58 +259,6 @@ impl Wal {
         Ok(())
     }
 
-    fn checkpoint_bytes(&self) -> u64 {
-        self.index.groups().map(|(_, state)| record_bytes(&rewrite::checkpoint(state))).sum()
-    }
-
-    /// Encodes and writes one batch, for which there is room.
-    fn write_batch(
-        &mut self,
-        rewrites: &[Rewrite],
-        records: &[LogRecord<'_>],
-    ) -> Result<(), LogError> {
-        let checkpoint = if self.checkpoint_due { self.checkpoint_bytes() } else { 0 };
-        let records_bytes = checkpoint + rewrites_bytes(rewrites) + records_bytes(records);
-        let Expected { segment, batch, opening, chain } = self.next;
-        let header = BatchHeader {
-            segment,
-            batch,
-            synced: self.synced,
-            opening,
-            records_bytes: u32::try_from(records_bytes).unwrap_or(u32::MAX),
-            chain,
-        };
-        self.writer.start(&header);
-        self.encode_checkpoint();
-        let mut encoder =
-            Encoder { writer: &mut self.writer, index: &mut self.index, segment, start: self.end };
-        rewrites.iter().try_for_each(|rewrite| encoder.put(rewrite.group, &rewrite.plain()))?;
-        for record in records {
-            each_part(record, |group, plain| encoder.put(group, plain))?;
-        }
-        let (bytes, chain) = self.writer.finish();
-        let written_bytes = bytes.len() as u64;
-        write_at(&self.segments, segment, bytes, self.end)?;
-        self.end += written_bytes;
-        self.next = Expected { segment, batch: batch + 1, opening, chain };
-        self.checkpoint_due = false;
-        self.stats.batches += 1;
-        self.stats.written_bytes += written_bytes;
-        self.stats.rewritten_bytes += rewrites_bytes(rewrites);
-        if let Some(segment) = self.segments.get_mut(segment) {
-            segment.end = self.end;
-        }
-        Ok(())
-    }
-
-    fn encode_checkpoint(&mut self) {
-        if self.checkpoint_due {
-            for (group, state) in self.index.groups() {
-                encode(&mut self.writer, group, &rewrite::checkpoint(state));
-            }
-        }
-    }
-
     fn write_current(&self, bytes: &[u8], offset: u64) -> Result<(), LogError> {
         write_at(&self.segments, self.next.segment, bytes, offset)
     }
@@ -387,7 +269,7 @@ impl Wal {
         let started = self.config.on_sync.as_ref().map(|observer| (observer, Instant::now()));
         segment.file.sync_data().map_err(|e| error::io(&segment.path, "sync", e))?;
         if let Some((observer, started)) = started {
-            (observer.0)(started.elapsed());
+            observer.observe(started.elapsed());
         }
         self.stats.syncs += 1;
         Ok(())
@@ -416,7 +298,7 @@ impl LogStore for Wal {
             return Ok(());
         }
         let wanted_bytes = records_bytes(records);
-        if wanted_bytes + self.checkpoint_bytes() > BATCH_BYTES_MAX {
+        if wanted_bytes > BATCH_BYTES_MAX {
             let what = format!("append {wanted_bytes} bytes, more than {BATCH_BYTES_MAX}");
             return Err(error::io(self.segments.dir(), &what, io::ErrorKind::InvalidInput.into()));
         }
@@ -487,113 +369,4 @@ fn write_at(segments: &Segments, number: u64, bytes: &[u8], offset: u64) -> Resu
     let gone = || error::io(&path(), "write", io::ErrorKind::NotFound.into());
     let segment = segments.get(number).ok_or_else(gone)?;
     segment.file.write_all_at(bytes, offset).map_err(|e| error::io(&path(), "write", e))
-}
-
-/// Encodes records and does to the index what they say, in one go.
-struct Encoder<'a> {
-    writer: &'a mut BatchWriter,
-    index: &'a mut LogIndex,
-    segment: u64,
-    /// Where the batch starts in its segment.
-    start: u64,
-}
-
-impl Encoder<'_> {
-    fn put(&mut self, group: GroupId, plain: &Plain<'_>) -> Result<(), LogError> {
-        let mut place = encode(self.writer, group, plain);
-        place.segment = self.segment;
-        place.offset += self.start;
-        let unavailable =
-            |misfit: index::Misfit| LogError::Unavailable { group, index: misfit.index };
-        self.index.apply(group, &change(plain), place).map_err(unavailable)
-    }
-}
-
-/// Appends a record; answers its place in the batch.
-fn encode(writer: &mut BatchWriter, group: GroupId, plain: &Plain<'_>) -> Place {
-    let (kind, flags, count) = plain.head();
-    let written = writer.record((kind, flags, count, group.0), |buffer| plain.encode(buffer));
-    let bytes = u32::try_from(written.bytes).unwrap_or(u32::MAX);
-    Place { segment: 0, offset: written.offset as u64, bytes, seed: written.seed }
-}
-
-fn change<'a>(plain: &Plain<'a>) -> Change<'a> {
-    let (_, _, count) = plain.head();
-    match *plain {
-        Plain::Save { hard_state, first, .. } => Change::Save { hard_state, first, count },
-        Plain::Install { hard_state, base } => Change::Install { hard_state, base },
-        Plain::Compacted { base } => Change::Compacted { base },
-        Plain::State { hard_state, base, next } => Change::State { hard_state, base, next },
-        Plain::Rewritten { first, .. } => Change::Rewritten { first, count },
-    }
-}
-
-/// Hands the records that `record` becomes to `take`: a long save is cut into several, of which only the first holds
-/// the hard state.
-fn each_part<'a>(
-    record: &LogRecord<'a>,
-    mut take: impl FnMut(GroupId, &Plain<'a>) -> Result<(), LogError>,
-) -> Result<(), LogError> {
-    let group = record.group();
-    match *record {
-        LogRecord::Save { mut hard_state, mut first, mut entries, .. } => loop {
-            let (part, rest) = record::split_record(entries);
-            take(group, &Plain::Save { hard_state, first, entries: part })?;
-            if rest.is_empty() {
-                return Ok(());
-            }
-            first = Index(first.0.saturating_add(part.len() as u64));
-            (hard_state, entries) = (None, rest);
-        },
-        LogRecord::Install { hard_state, snapshot, .. } => {
-            take(group, &Plain::Install { hard_state, base: snapshot })
-        }
-        LogRecord::Compacted { base, .. } => take(group, &Plain::Compacted { base }),
-    }
-}
-
-fn record_bytes(plain: &Plain<'_>) -> u64 {
-    format::record_bytes(plain.body_bytes()) as u64
-}
-
-fn records_bytes(records: &[LogRecord<'_>]) -> u64 {
-    let mut bytes = 0;
-    for record in records {
-        let sum = each_part(record, |_, plain| {
-            bytes += record_bytes(plain);
-            Ok(())
-        });
-        debug_assert!(sum.is_ok(), "adding does not fail");
-    }
-    bytes
-}
-
-fn rewrites_bytes(rewrites: &[Rewrite]) -> u64 {
-    rewrites.iter().map(|rewrite| record_bytes(&rewrite.plain())).sum()
-}
-
-/// Reads `image` as a segment, whatever it is, and answers how many batches and records it holds. For fuzzing: it never
-/// panics, and does the work of recovery on bytes that nobody checked before.
-#[doc(hidden)]
-pub fn decode_segment(image: &[u8]) -> (u64, u64) {
-    let (mut batches, mut records_seen) = (0, 0);
-    let Ok(header) = SegmentHeader::decode(image) else { return (0, 0) };
-    let SegmentHeader { number: segment, first_batch: batch, opening, chain, .. } = header;
-    let mut expected = Expected { segment, batch, opening, chain };
-    let mut at = usize::try_from(DATA_START).unwrap_or(usize::MAX);
-    let mut records: Vec<Raw<'_>> = Vec::new();
-    let mut index = LogIndex::default();
-    while let Ok(read) = format::batch_at(image, at, &expected, &mut records) {
-        for raw in &records {
-            if recover::apply(&mut index, segment, raw).is_err() {
-                return (batches, records_seen);
-            }
-            records_seen += 1;
-        }
-        batches += 1;
-        at = read.end;
-        let Some(batch) = read.header.batch.checked_add(1) else { break };
-        expected = Expected { batch, opening: read.header.opening, chain: read.chain, ..expected };
-    }
-    (batches, records_seen)
 }

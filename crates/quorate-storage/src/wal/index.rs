@@ -182,6 +182,12 @@ impl LogIndex {
     ) -> Result<(), Misfit> {
         let known = self.groups.contains_key(&group);
         let state = self.groups.entry(group).or_insert_with(GroupState::empty);
+        if let Change::Install { base, .. } | Change::Compacted { base } = change
+            && base.last.index.0 == u64::MAX
+        {
+            let what = "the log would start behind the last index";
+            return Err(Misfit { index: base.last.index, what });
+        }
         let mut edit = Edit { state, usage: &mut self.usage, place };
         match change {
             Change::Save { hard_state, first, count } => {
@@ -218,13 +224,14 @@ impl Edit<'_> {
         if count == 0 {
             return Ok(());
         }
-        if first < self.state.first() || first > self.state.next {
+        let next = first.checked_add(u64::from(count)).unwrap_or_default();
+        if first < self.state.first() || first > self.state.next || next == 0 {
             let what = "saved entries do not follow the ones before";
             return Err(Misfit { index: Index(first), what });
         }
         self.carve(first, u64::MAX);
         self.add(first, count);
-        self.state.next = first + u64::from(count);
+        self.state.next = next;
         Ok(())
     }
 
@@ -245,7 +252,7 @@ impl Edit<'_> {
     }
 
     fn rewrite(&mut self, first: u64, count: u32) -> Result<(), Misfit> {
-        let last = first + u64::from(count).saturating_sub(1);
+        let last = first.saturating_add(u64::from(count)).saturating_sub(1);
         if count == 0 || first < self.state.first() || last >= self.state.next {
             let what = "entries that were copied forward are not in the log";
             return Err(Misfit { index: Index(first), what });

@@ -131,6 +131,8 @@ struct Replay {
     /// Number and end of the batches of this segment that have no witness yet.
     unwitnessed: VecDeque<(u64, u64)>,
     witnessed_end: u64,
+    /// Why no batch stands at `end`.
+    loss: String,
 }
 
 impl Replay {
@@ -143,6 +145,7 @@ impl Replay {
             segment_is_empty: true,
             unwitnessed: VecDeque::new(),
             witnessed_end: DATA_START,
+            loss: String::new(),
         }
     }
 
@@ -173,8 +176,9 @@ impl Replay {
         if let Some(segment) = segments.get_mut(number) {
             segment.end = self.end;
         }
+        self.loss = self.loss(flaw, image);
         if is_newest && self.has_witness(number, image, &expected) {
-            return Err(flawed(self.end, &self.loss(flaw, image)));
+            return Err(flawed(self.end, &self.loss));
         }
         Ok(())
     }
@@ -186,8 +190,7 @@ impl Replay {
         if let Some(before) = &self.expected {
             let path = segments.path(number - 1);
             if self.end < previous_end {
-                let what = format!("batches end here, but {previous_end} was acknowledged");
-                return Err(error::corrupt(&path, self.end, what));
+                return Err(error::corrupt(&path, self.end, self.loss.as_str()));
             }
             if (self.end, before.batch, before.chain) != (previous_end, batch, chain) {
                 return Err(error::corrupt(

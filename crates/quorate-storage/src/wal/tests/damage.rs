@@ -5,19 +5,35 @@ use crate::vfs::{CrashStyle, Faults};
 
 const GROUPS: u64 = 3;
 
+/// Rounds of three groups with every kind of record, of few bytes but for one that needs the next segment.
+fn small_rounds() -> Vec<Vec<Step>> {
+    let small = |fill| vec![entry(1, fill, 30), entry(1, fill, 0)];
+    let vote = Some(hard_state(1, Some(2)));
+    let mut rounds = vec![
+        vec![save(0, 1, small(1)), save(1, 1, small(2))],
+        vec![Step::Save { group: 0, hard_state: vote, first: 2, entries: small(3) }],
+        vec![Step::Install { group: 2, hard_state: hard_state(2, None), base: base(4, 1) }],
+        vec![save(1, 3, small(4)), save(2, 5, small(5))],
+        vec![Step::Compacted { group: 1, base: base(1, 1) }],
+        vec![save(0, 4, vec![entry(2, 6, 2700)])],
+    ];
+    rounds.extend((0..4_u8).map(|n| vec![save(1, 5 + 2 * u64::from(n), small(7 + n))]));
+    rounds
+}
+
 /// A small log that was closed in good order, and all that was acknowledged; and the state before the last batch.
 fn closed_log() -> (MemoryVfs, Groups, Groups) {
     let vfs = MemoryVfs::new();
     let mut model = MemoryLogStore::new();
     let (mut wal, _) = open(&vfs).unwrap();
     let mut before = Groups::new();
-    for steps in lively_rounds(12) {
+    for steps in small_rounds() {
         before = all_of(&model, GROUPS);
         append(&mut wal, &steps).unwrap();
         append(&mut model, &steps).unwrap();
         wal.sync().unwrap();
     }
-    assert!(wal.stats().segments >= 3);
+    assert_eq!(wal.stats().segments, 2);
     (vfs, all_of(&model, GROUPS), before)
 }
 
@@ -30,14 +46,19 @@ fn check_error(error: &LogError, what: &str) {
     }
 }
 
-/// Flips one bit of every byte of every file, one at a time, and hands the disk to `check`; the offset picks the bit.
-fn sweep(vfs: &MemoryVfs, mut check: impl FnMut(&MemoryVfs, &Path, u64)) {
-    for (path, bytes) in vfs.files() {
-        for offset in 0..bytes {
-            let mask = 1 << (offset % 8);
-            vfs.flip(&path, offset, mask);
-            check(vfs, &path, offset);
-            vfs.flip(&path, offset, mask);
+/// Flips one bit of a byte of a file, one at a time, and hands the disk to `check`; the offset picks the bit. Every
+/// `stride`th byte that was ever written has its turn, and of the others some.
+fn sweep(vfs: &MemoryVfs, stride: usize, mut check: impl FnMut(&MemoryVfs, &Path, u64)) {
+    for (path, _) in vfs.files() {
+        let content = vfs.content(&path).unwrap();
+        let mut offset = 0;
+        while let Some(rest) = content.get(offset..).filter(|rest| !rest.is_empty()) {
+            let (at, mask) = (offset as u64, 1 << (offset % 8));
+            vfs.flip(&path, at, mask);
+            check(vfs, &path, at);
+            vfs.flip(&path, at, mask);
+            let unused = rest.iter().take(64).all(|byte| *byte == 0);
+            offset += if unused { 61 } else { stride };
         }
     }
 }
@@ -46,7 +67,7 @@ fn sweep(vfs: &MemoryVfs, mut check: impl FnMut(&MemoryVfs, &Path, u64)) {
 fn a_flipped_bit_anywhere_is_harmless_or_named() {
     let (vfs, acknowledged, _) = closed_log();
     let mut named = 0;
-    sweep(&vfs, |vfs, path, offset| {
+    sweep(&vfs, 1, |vfs, path, offset| {
         let what = format!("{} at {offset}", path.display());
         match open(&vfs.crashed_copy(CrashStyle::KeepAll, 0)) {
             Ok((_, groups)) => assert_eq!(without_empty(groups), acknowledged, "{what}"),
@@ -56,7 +77,7 @@ fn a_flipped_bit_anywhere_is_harmless_or_named() {
             }
         }
     });
-    assert!(named > 5000, "{named} flips were named");
+    assert!(named > 3000, "{named} flips were named");
 }
 
 #[test]
@@ -64,7 +85,7 @@ fn without_the_marks_only_the_last_batch_has_no_witness() {
     let (vfs, acknowledged, before) = closed_log();
     vfs.remove(&dir().join(marks::FILE_NAME)).unwrap();
     let mut lost = 0;
-    sweep(&vfs, |vfs, path, offset| {
+    sweep(&vfs, 3, |vfs, path, offset| {
         let what = format!("{} at {offset}", path.display());
         match open(&vfs.crashed_copy(CrashStyle::KeepAll, 0)) {
             Ok((_, groups)) => {
@@ -83,7 +104,7 @@ fn a_bit_flipped_under_an_open_log_never_gives_a_wrong_entry() {
     let (vfs, acknowledged, _) = closed_log();
     let (mut wal, _) = open(&vfs).unwrap();
     let mut named = 0;
-    sweep(&vfs, |_, path, offset| {
+    sweep(&vfs, 1, |_, path, offset| {
         if let Err(error) = read_back(&mut wal, &acknowledged) {
             check_error(&error, &format!("{} at {offset}", path.display()));
             named += 1;
@@ -107,7 +128,7 @@ fn a_lost_file_is_noticed() {
             }
         }
     }
-    assert!(noticed >= 2);
+    assert_eq!(noticed, 2, "each segment is missed");
 }
 
 #[test]
