@@ -284,3 +284,45 @@ async fn a_stream_that_is_gone_is_forgotten() {
     }
     assert_eq!(stats().watchers, 0);
 }
+
+#[tokio::test]
+async fn many_watches_see_every_change_of_many_writers_once() {
+    let home = Home::open();
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let mut stream = Stream::open(&home).await;
+        stream.create(prefix_a()).await;
+        streams.push(stream);
+    }
+    let mut writers = tokio::task::JoinSet::new();
+    for number in 0..4 {
+        let mut kv = kv(&home).await;
+        writers.spawn(async move {
+            for _ in 0..200 {
+                kv.put(put(&format!("a{number}"), "v")).await.unwrap();
+            }
+        });
+    }
+    for stream in &mut streams {
+        let mut expected = 2;
+        while expected < 802 {
+            for (revision, ..) in events(&stream.next().await) {
+                assert_eq!(revision, expected);
+                expected += 1;
+            }
+        }
+    }
+    writers.join_all().await;
+}
+
+#[tokio::test]
+async fn an_open_watch_does_not_keep_the_server_from_stopping() {
+    let home = Home::open();
+    let mut stream = Stream::open(&home).await;
+    stream.create(prefix_a()).await;
+    let Home { server, running, .. } = home;
+    tokio::task::spawn_blocking(|| running.stop()).await.unwrap();
+    assert!(stream.responses.message().await.is_err());
+    let stats = quorate_etcd::backend::Backend::watches(&server).stats();
+    assert_eq!((stats.streams, stats.watchers), (0, 0));
+}
