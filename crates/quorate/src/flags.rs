@@ -20,6 +20,7 @@ use crate::server::ServerConfig;
 use command_line::Given;
 use settings::Draft;
 use table::{Effect, Flag};
+pub(crate) use values::duration;
 
 /// What the command line asks for.
 #[derive(Debug)]

@@ -1,9 +1,11 @@
-//! The `quorate` binary: one member of a cluster, and a cluster to try.
+//! The `quorate` binary: one member of a cluster, a cluster to try, and a client.
 //!
-//! `quorate server` takes etcd's flags, `quorate demo` starts several servers on this machine. Under the name `etcd` (a link) the binary is `quorate server`, so that whatever starts etcd can start it.
+//! `quorate server` takes etcd's flags, `quorate demo` starts several servers on this machine, `quorate ctl` speaks to any
+//! etcd. Under the name `etcd` (a link) the binary is `quorate server`, so that whatever starts etcd can start it.
 //!
 //! This file only decides who is meant. Exit codes: 0 done, 1 failed, 2 used wrongly.
 
+mod ctl;
 mod demo;
 mod flags;
 mod logging;
@@ -23,6 +25,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// It could not do its work: exit code 1.
     Failed(anyhow::Error),
+    /// It could not do its work, and programs look at the exit code.
+    Coded(u8, String),
     /// It has said so itself, or nobody listens any more: this exit code.
     Silent(u8),
 }
@@ -56,6 +60,10 @@ fn main() -> ExitCode {
             output::complain(format_args!("Error: {error:#}"));
             ExitCode::FAILURE
         }
+        Err(Failure::Coded(code, text)) => {
+            output::complain(format_args!("Error: {text}"));
+            ExitCode::from(code)
+        }
         Err(Failure::Silent(code)) => ExitCode::from(code),
     }
 }
@@ -71,6 +79,7 @@ fn dispatch(program: &OsString, mut arguments: Vec<OsString>) -> Result<(), Fail
     match verb.to_str() {
         Some("server") => serve("quorate server", arguments),
         Some("demo") => demo::run(arguments),
+        Some("ctl") => ctl::run(arguments),
         Some("version" | "--version" | "-V") => Ok(output::line(version::own())?),
         Some("help" | "--help" | "-h") => Ok(output::line(USAGE)?),
         _ => Err(Failure::Usage(format!("unknown command {}\n\n{USAGE}", verb.display()))),
@@ -101,6 +110,7 @@ const USAGE: &str = "Usage: quorate <command>
 
   server   Run one member of a cluster; takes etcd's flags and ETCD_* variables
   demo     Start a whole cluster on this machine, to try it
+  ctl      Read and write keys, watch, leases: etcdctl's verbs
   version  Say which version this is
 
 quorate <command> --help says more.";

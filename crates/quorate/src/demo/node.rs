@@ -110,7 +110,14 @@ impl Node {
             Err(error) => error.to_string(),
         };
         let (name, process, log) = (&self.name, self.child.id(), self.log.display());
-        Some(format!("{name} (process {process}) ended: {how}; its log is {log}"))
+        let last = self.last_line();
+        Some(format!("{name} (process {process}) ended: {how}; its log is {log} and ends: {last}"))
+    }
+
+    /// The end of its log: the log itself may be gone when somebody looks for it.
+    fn last_line(&self) -> String {
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&log).lines().last().unwrap_or_default().to_owned()
     }
 
     /// Asks it to stop.

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Why a value is not one.
-pub(super) type Problem = String;
+pub(crate) type Problem = String;
 
 /// Reads a number.
 pub(super) fn number<T: std::str::FromStr>(text: &str) -> Result<T, Problem>
@@ -27,7 +27,7 @@ pub(super) fn boolean(text: &str) -> Result<bool, Problem> {
 }
 
 /// Reads a duration as Go writes it: `1h2m3.5s`, `300ms`.
-pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
+pub(crate) fn duration(text: &str) -> Result<Duration, Problem> {
     let problem = || "not a duration such as 300ms, 1.5s or 2h45m".to_owned();
     if text == "0" {
         return Ok(Duration::ZERO);
