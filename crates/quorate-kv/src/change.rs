@@ -11,9 +11,10 @@ use crate::{
     Error, ReadError, RequestError, Span,
     cache::StampCache,
     index::{self, Stretch},
+    lease,
     picture::{self, Picture},
     range,
-    schema::{self, IDX, LEASE, LEASE_KEY, REV, Rev, Stamp, State},
+    schema::{self, IDX, LEASE_KEY, REV, Rev, Stamp, State},
     staged::Staged,
 };
 
@@ -58,21 +59,15 @@ impl<'r> Change<'r> {
         if self.events.is_empty() { self.begin } else { self.begin + 1 }
     }
 
-    /// Whether a put would be refused for what the store holds: a flag that needs the key, a lease that is not there.
-    pub(crate) fn check_key(&mut self, request: &pb::PutRequest) -> Result<(), ReadError> {
+    /// Whether a put would be refused for what the store holds: a lease that is not there, or, second, a flag that needs
+    /// the key.
+    pub(crate) fn check_put(&mut self, request: &pb::PutRequest) -> Result<(), ReadError> {
+        if request.lease != 0 && lease::get(&*self.staged, request.lease)?.is_none() {
+            return Err(RequestError::LeaseNotFound.into());
+        }
         let needs_key = request.ignore_value || request.ignore_lease;
         if needs_key && self.live(&request.key)?.is_none() {
             return Err(RequestError::KeyNotFound.into());
-        }
-        Ok(())
-    }
-
-    /// See [`Change::check_key`].
-    pub(crate) fn check_lease(&self, request: &pb::PutRequest) -> Result<(), ReadError> {
-        use quorate_engine::View as _;
-        let lease = request.lease;
-        if lease != 0 && self.staged.get(LEASE, &schema::lease_key(lease))?.is_none() {
-            return Err(RequestError::LeaseNotFound.into());
         }
         Ok(())
     }

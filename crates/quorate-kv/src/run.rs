@@ -142,11 +142,9 @@ impl<'s> Run<'s> {
         }
     }
 
-    /// A put on its own looks at the lease first, one in a transaction at the key first, as in etcd.
     fn put(&mut self, request: pb::PutRequest) -> Result<pb::PutResponse, ReadError> {
         self.change(|change| {
-            change.check_lease(&request)?;
-            change.check_key(&request)?;
+            change.check_put(&request)?;
             Ok(change.put(request)?)
         })
     }

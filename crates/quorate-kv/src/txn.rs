@@ -29,13 +29,12 @@ pub(crate) fn read(
     }
     check::txn(request, usize::MAX)?;
     let succeeded = compare_all(picture, &request.compare)?;
-    check_ranges(picture, request, &mut std::iter::once(succeeded))?;
-    let ops = branch(request, succeeded);
-    let mut responses = Vec::with_capacity(ops.len());
-    for op in ops {
+    let mut responses = Vec::new();
+    for op in branch(request, succeeded) {
         let Some(Request::RequestRange(op)) = &op.request else {
             return Err(RequestError::NotReadOnly.into());
         };
+        check_revision(picture, op.revision)?;
         responses.push(respond(Response::ResponseRange(range::range(picture, op)?)));
     }
     Ok(pb::TxnResponse { header: Some(picture::header(picture.revision)), succeeded, responses })
@@ -48,8 +47,7 @@ pub(crate) fn write(
 ) -> Result<pb::TxnResponse, ReadError> {
     let mut path = Path::new();
     choose(&change.picture(), &request, &mut path)?;
-    check_puts(change, &request, &mut path.iter().copied())?;
-    check_ranges(&change.picture(), &request, &mut path.iter().copied())?;
+    check_ops(change, &request, &mut path.iter().copied())?;
     let mut response = run(change, request, &mut path.into_iter())?;
     response.header = Some(picture::header(change.revision()));
     Ok(response)
@@ -79,35 +77,23 @@ fn branch(request: &pb::TxnRequest, succeeded: bool) -> &[pb::RequestOp] {
     if succeeded { &request.success } else { &request.failure }
 }
 
-fn check_puts(
+/// Checks the operations that will run, in order. Everything is held against the state before the transaction, also
+/// the revisions of ranges, whatever it will write.
+fn check_ops(
     change: &mut Change<'_>,
     request: &pb::TxnRequest,
     path: &mut dyn Iterator<Item = bool>,
 ) -> Result<(), ReadError> {
     for op in branch(request, path.next().unwrap_or_default()) {
         match &op.request {
-            Some(Request::RequestTxn(nested)) => check_puts(change, nested, path)?,
+            Some(Request::RequestTxn(nested)) => check_ops(change, nested, path)?,
             Some(Request::RequestPut(put)) => {
-                change.check_key(put)?;
-                change.check_lease(put)?;
+                change.check_put(put)?;
             }
-            Some(Request::RequestRange(_) | Request::RequestDeleteRange(_)) | None => {}
-        }
-    }
-    Ok(())
-}
-
-/// Ranges are held against the revision before the transaction, whatever it will write.
-fn check_ranges(
-    picture: &Picture<'_>,
-    request: &pb::TxnRequest,
-    path: &mut dyn Iterator<Item = bool>,
-) -> Result<(), RequestError> {
-    for op in branch(request, path.next().unwrap_or_default()) {
-        match &op.request {
-            Some(Request::RequestTxn(nested)) => check_ranges(picture, nested, path)?,
-            Some(Request::RequestRange(range)) => check_revision(picture, range.revision)?,
-            Some(Request::RequestPut(_) | Request::RequestDeleteRange(_)) | None => {}
+            Some(Request::RequestRange(range)) => {
+                check_revision(&change.picture(), range.revision)?;
+            }
+            Some(Request::RequestDeleteRange(_)) | None => {}
         }
     }
     Ok(())

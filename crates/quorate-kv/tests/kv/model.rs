@@ -39,7 +39,7 @@ impl Model {
         let begin = self.revision;
         let reply = match command {
             Command::Put(request) => check::put(request)
-                .and_then(|()| self.check_put(request, true))
+                .and_then(|()| self.check_put(request))
                 .map(|()| Reply::Put(self.put(request))),
             Command::DeleteRange(request) => Ok(Reply::DeleteRange(self.delete(request))),
             Command::Txn(request) => self.txn(request).map(Reply::Txn),
@@ -82,7 +82,7 @@ impl Model {
         self.changes.push(Change { main, sub, key: key.clone(), kv });
     }
 
-    fn check_put(&self, put: &pb::PutRequest, lease_first: bool) -> Answer<()> {
+    fn check_put(&self, put: &pb::PutRequest) -> Answer<()> {
         let lease = if put.lease != 0 && !self.leases.contains_key(&put.lease) {
             Err(RequestError::LeaseNotFound)
         } else {
@@ -93,7 +93,7 @@ impl Model {
         } else {
             Ok(())
         };
-        if lease_first { lease.and(key) } else { key.and(lease) }
+        lease.and(key)
     }
 
     fn put(&mut self, put: &pb::PutRequest) -> pb::PutResponse {
@@ -176,36 +176,26 @@ impl Model {
     fn txn(&mut self, request: &pb::TxnRequest) -> Answer<pb::TxnResponse> {
         check::txn(request, usize::MAX)?;
         let pairs = self.now();
-        self.check_txn(request, &pairs, &|model, op| match &op.request {
-            Some(Request::RequestPut(put)) => model.check_put(put, false),
-            _ => Ok(()),
-        })?;
-        self.check_txn(request, &pairs, &|model, op| match &op.request {
-            Some(Request::RequestRange(range)) if range.revision > model.revision => {
-                Err(RequestError::FutureRevision)
-            }
-            Some(Request::RequestRange(range))
-                if range.revision != 0 && range.revision < model.compacted =>
-            {
-                Err(RequestError::Compacted)
-            }
-            _ => Ok(()),
-        })?;
+        self.check_txn(request, &pairs)?;
         let mut response = self.run(request, &pairs);
         response.header = Some(header(self.current()));
         Ok(response)
     }
 
-    fn check_txn(
-        &self,
-        request: &pb::TxnRequest,
-        pairs: &Pairs,
-        check: &dyn Fn(&Self, &pb::RequestOp) -> Answer<()>,
-    ) -> Answer<()> {
+    fn check_txn(&self, request: &pb::TxnRequest, pairs: &Pairs) -> Answer<()> {
         for op in branch(request, pairs) {
             match &op.request {
-                Some(Request::RequestTxn(nested)) => self.check_txn(nested, pairs, check)?,
-                _ => check(self, op)?,
+                Some(Request::RequestTxn(nested)) => self.check_txn(nested, pairs)?,
+                Some(Request::RequestPut(put)) => self.check_put(put)?,
+                Some(Request::RequestRange(range)) => match range.revision {
+                    0 => {}
+                    revision if revision > self.revision => {
+                        return Err(RequestError::FutureRevision);
+                    }
+                    revision if revision < self.compacted => return Err(RequestError::Compacted),
+                    _ => {}
+                },
+                _ => {}
             }
         }
         Ok(())

@@ -170,6 +170,21 @@ fn a_txn_that_could_fail_writes_nothing() {
     }
 }
 
+/// As etcd 3.7.2 answers: operations are checked in their order, and of a put the lease comes first.
+#[test]
+fn the_first_operation_that_would_fail_gives_the_error() {
+    let mut world = World::new();
+    let future = || op_get(pb::RangeRequest { revision: 9, ..get("a") });
+    let missing = || {
+        let put = pb::PutRequest { ignore_value: true, lease: 99, ..put("none", "") };
+        pb::RequestOp { request: Some(Request::RequestPut(put)) }
+    };
+    let first = txn(vec![], vec![future(), missing()], vec![]);
+    assert_eq!(world.txn(first), Err(RequestError::FutureRevision));
+    let second = txn(vec![], vec![missing(), future()], vec![]);
+    assert_eq!(world.txn(second), Err(RequestError::LeaseNotFound));
+}
+
 /// etcd point 26.
 #[test]
 fn a_txn_with_a_nested_one_is_never_read_only() {
