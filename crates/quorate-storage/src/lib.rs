@@ -2,8 +2,9 @@
 
 mod blocks;
 mod engine;
+pub mod snapshot;
 pub mod vfs;
 pub mod wal;
 
-pub use engine::{EngineConfig, RedbEngine};
+pub use engine::{EngineConfig, RedbEngine, StateDir};
 pub use wal::{Wal, WalConfig, WalStats};

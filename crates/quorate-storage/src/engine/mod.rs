@@ -12,8 +12,12 @@
 
 mod error;
 mod redb_engine;
+mod state_dir;
 #[cfg(test)]
 mod tests;
 mod view;
 
-pub use self::redb_engine::{EngineConfig, RedbEngine};
+pub use self::{
+    redb_engine::{EngineConfig, RedbEngine},
+    state_dir::StateDir,
+};

@@ -1,19 +1,16 @@
 //! The single writer.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use quorate_engine::{Batch, Durability, Engine, Error, SizeBytes, Table, View, Write};
 use redb::{Database, ReadableDatabase, TableDefinition, WriteTransaction};
 
-use super::{error::translate, view::RedbView};
+use super::{StateDir, error::translate, view::RedbView};
 use crate::{
     blocks::{BlockFile, Report, Start},
-    vfs::{Open, Vfs, VfsLock},
+    snapshot::SnapshotHead,
+    vfs::{Open, Vfs, VfsFile, VfsLock},
 };
 
 /// How many tables an engine may have. Views keep a slot for each.
@@ -22,8 +19,12 @@ pub(super) const TABLES_MAX: usize = 16;
 const OWN_TABLE: &str = "quorate.engine";
 /// Key in [`OWN_TABLE`]: bytes of all keys and values, as a little-endian `u64`. Right at every durable commit.
 const LIVE_BYTES_KEY: &[u8] = b"live-bytes";
+/// Key in [`OWN_TABLE`]: index and term of the snapshot the state began with, two little-endian `u64`, and its header.
+const INSTALLED_KEY: &[u8] = b"installed-snapshot";
 
-type Pairs = TableDefinition<'static, &'static [u8], &'static [u8]>;
+type Pairs<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
+/// Writes to one table in key order; `None` deletes.
+type Writes = Vec<(Bytes, Option<Bytes>)>;
 
 /// What a [`RedbEngine`] may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,54 +52,43 @@ pub struct RedbEngine {
     /// An error is final.
     failed: bool,
     /// Held while the file is open.
-    lock: Option<Box<dyn VfsLock>>,
+    _lock: Arc<dyn VfsLock>,
 }
 
 impl RedbEngine {
-    /// Opens the file at `path`, which is made if it does not exist; `path` with `.lock` behind it is its lock file.
-    ///
-    /// Crash-safe only for a file that exists: a file whose making was interrupted is refused. [`StateDir`] hides that.
-    ///
+    /// Opens the engine in the directory `dir`; for one that never takes a snapshot, see [`StateDir::open`] for others.
     ///
     /// # Errors
-    /// [`Error::Io`] when another process has it open or the system refuses, [`Error::Corrupt`] when what redb needs to open
-    /// fails its checks.
-    pub fn open(vfs: &dyn Vfs, path: &Path, config: EngineConfig) -> Result<Self, Error> {
-        let io = |what: &str| {
-            let (location, what) = (path.display().to_string(), what.to_owned());
-            move |source| Error::Io { location, what, source }
-        };
-        let lock = vfs.lock(&lock_path(path)).map_err(io("lock"))?;
-        let mut engine = match vfs.open(path, Open::Existing) {
-            Ok(file) => Self::start(file, path, Start::Existing, config)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Self::create(vfs, path, config)?
-            }
-            Err(error) => return Err(io("open")(error)),
-        };
-        engine.lock = Some(lock);
-        Ok(engine)
+    /// As [`StateDir::open`].
+    pub fn open(vfs: Arc<dyn Vfs>, dir: &Path, config: EngineConfig) -> Result<Self, Error> {
+        StateDir::open(vfs, dir, config).map(|(_, engine)| engine)
     }
 
-    /// Makes the file at `path`, which must not exist, durably but for its name. The caller sees to the lock.
-    pub(crate) fn create(vfs: &dyn Vfs, path: &Path, config: EngineConfig) -> Result<Self, Error> {
+    /// Makes the file at `path`, which must not exist, durably but for its name.
+    pub(super) fn create(
+        vfs: &dyn Vfs,
+        path: &Path,
+        config: EngineConfig,
+        lock: Arc<dyn VfsLock>,
+    ) -> Result<Self, Error> {
         let location = path.display().to_string();
         let file = vfs.open(path, Open::CreateNew).map_err(|source| Error::Io {
             location,
             what: "create".into(),
             source,
         })?;
-        let mut engine = Self::start(file, path, Start::New, config)?;
+        let mut engine = Self::start(file, path, Start::New, config, lock)?;
         // redb's first commit has no quick-repair record yet; this one does.
         engine.commit(Batch::new(), Durability::Durable)?;
         Ok(engine)
     }
 
-    /// Opens the file at `path`, which exists. The caller sees to the lock.
-    pub(crate) fn open_existing(
+    /// Opens the file at `path`, which exists.
+    pub(super) fn open_file(
         vfs: &dyn Vfs,
         path: &Path,
         config: EngineConfig,
+        lock: Arc<dyn VfsLock>,
     ) -> Result<Self, Error> {
         let location = path.display().to_string();
         let file = vfs.open(path, Open::Existing).map_err(|source| Error::Io {
@@ -106,14 +96,58 @@ impl RedbEngine {
             what: "open".into(),
             source,
         })?;
-        Self::start(file, path, Start::Existing, config)
+        Self::start(file, path, Start::Existing, config, lock)
+    }
+
+    /// What the last installed snapshot was of, if the state began with one. The log may not know of it yet when a
+    /// crash came right after the installation.
+    ///
+    /// # Errors
+    /// Those of a read.
+    pub fn installed_snapshot(&self) -> Result<Option<SnapshotHead>, Error> {
+        let stored = self.view()?.get(Table(OWN_TABLE), INSTALLED_KEY)?;
+        stored.map(|bytes| self.decode_head(bytes)).transpose()
+    }
+
+    /// Notes, with the next durable commit, that the content came from a snapshot.
+    pub(super) fn note_installed(&mut self, head: &SnapshotHead) -> Result<(), Error> {
+        let mut bytes = Vec::with_capacity(16 + head.header.len());
+        bytes.extend_from_slice(&head.index.to_le_bytes());
+        bytes.extend_from_slice(&head.term.to_le_bytes());
+        bytes.extend_from_slice(&head.header);
+        let record = (Bytes::from_static(INSTALLED_KEY), Some(bytes.into()));
+        let size = self.live_bytes;
+        self.write_all([(OWN_TABLE, vec![record])], Durability::Relaxed)?;
+        self.live_bytes = size;
+        Ok(())
+    }
+
+    fn decode_head(&self, mut bytes: Bytes) -> Result<SnapshotHead, Error> {
+        if bytes.len() < 16 {
+            return Err(self.bad_record("the installed snapshot"));
+        }
+        let (index, term) = (bytes.get_u64_le(), bytes.get_u64_le());
+        Ok(SnapshotHead { index, term, header: bytes })
+    }
+
+    /// Puts pairs of one table, in key order, of which none is there yet.
+    pub(super) fn load(&mut self, table: &str, pairs: Vec<(Bytes, Bytes)>) -> Result<(), Error> {
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        if table == OWN_TABLE {
+            return Err(self.refuse("a snapshot may not hold the engine's own table"));
+        }
+        let writes = pairs.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        self.write_all([(table, writes)], Durability::Relaxed)
     }
 
     fn start(
-        file: Box<dyn crate::vfs::VfsFile>,
+        file: Box<dyn VfsFile>,
         path: &Path,
         start: Start,
         config: EngineConfig,
+        lock: Arc<dyn VfsLock>,
     ) -> Result<Self, Error> {
         let report = Arc::new(Report::new(path.display().to_string()));
         let blocks = BlockFile::open(file, start, report.clone())
@@ -123,7 +157,7 @@ impl RedbEngine {
             .create_with_backend(blocks)
             .map_err(|error| translate(error, &report))?;
         let mut engine =
-            Self { database, report, live_bytes: 0, relaxed: false, failed: false, lock: None };
+            Self { database, report, live_bytes: 0, relaxed: false, failed: false, _lock: lock };
         engine.live_bytes = engine.stored_live_bytes()?;
         Ok(engine)
     }
@@ -135,11 +169,7 @@ impl RedbEngine {
         match number {
             None => Ok(0),
             Some(Ok(bytes)) => Ok(u64::from_le_bytes(bytes)),
-            Some(Err(_)) => Err(Error::Corrupt {
-                location: self.report.location().to_owned(),
-                offset: 0,
-                what: "the record of live bytes is not eight bytes long".into(),
-            }),
+            Some(Err(_)) => Err(self.bad_record("the size")),
         }
     }
 
@@ -151,7 +181,16 @@ impl RedbEngine {
         Error::Backend { location: self.report.location().to_owned(), what: what.into() }
     }
 
-    fn write(&mut self, batch: Batch, durability: Durability) -> Result<(), Error> {
+    fn bad_record(&self, of: &str) -> Error {
+        let (location, what) = (self.report.location().to_owned(), format!("bad record of {of}"));
+        Error::Corrupt { location, offset: 0, what }
+    }
+
+    fn write_all<'a>(
+        &mut self,
+        tables: impl IntoIterator<Item = (&'a str, Writes)>,
+        durability: Durability,
+    ) -> Result<(), Error> {
         let mut transaction = self.database.begin_write().map_err(|error| self.fail(error))?;
         match durability {
             Durability::Relaxed => transaction
@@ -160,13 +199,13 @@ impl RedbEngine {
             Durability::Durable => transaction.set_quick_repair(true),
         }
         let mut live = self.live_bytes;
-        for (table, writes) in arrange(batch) {
+        for (table, writes) in tables {
             live = live.wrapping_add_signed(self.write_table(&transaction, table, writes)?);
         }
         if durability == Durability::Durable {
             let bytes = live.to_le_bytes();
             let record = vec![(Bytes::from_static(LIVE_BYTES_KEY), Some(bytes.to_vec().into()))];
-            self.write_table(&transaction, Table(OWN_TABLE), record)?;
+            self.write_table(&transaction, OWN_TABLE, record)?;
         }
         transaction.commit().map_err(|error| self.fail(error))?;
         self.live_bytes = live;
@@ -178,11 +217,11 @@ impl RedbEngine {
     fn write_table(
         &self,
         transaction: &WriteTransaction,
-        table: Table,
-        writes: Vec<(Bytes, Option<Bytes>)>,
+        table: &str,
+        writes: Writes,
     ) -> Result<i64, Error> {
         let mut open =
-            transaction.open_table(Pairs::new(table.0)).map_err(|error| self.fail(error))?;
+            transaction.open_table(Pairs::new(table)).map_err(|error| self.fail(error))?;
         let mut grown = 0;
         for (key, value) in writes {
             let old = match &value {
@@ -201,22 +240,15 @@ fn signed(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// The lock file of `path`.
-fn lock_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    name.into()
-}
-
-/// The last write to each key (`None` deletes), in key order: neighbours share redb's pages.
-fn arrange(batch: Batch) -> BTreeMap<Table, Vec<(Bytes, Option<Bytes>)>> {
-    let mut tables: BTreeMap<Table, Vec<(Bytes, Option<Bytes>)>> = BTreeMap::new();
+/// The last write to each key, in key order: neighbours share redb's pages.
+fn arrange(batch: Batch) -> BTreeMap<&'static str, Writes> {
+    let mut tables: BTreeMap<&'static str, Writes> = BTreeMap::new();
     for write in batch.into_writes() {
         match write {
             Write::Put { table, key, value } => {
-                tables.entry(table).or_default().push((key, Some(value)));
+                tables.entry(table.0).or_default().push((key, Some(value)));
             }
-            Write::Delete { table, key } => tables.entry(table).or_default().push((key, None)),
+            Write::Delete { table, key } => tables.entry(table.0).or_default().push((key, None)),
         }
     }
     for writes in tables.values_mut() {
@@ -235,7 +267,12 @@ impl Engine for RedbEngine {
             let earlier = self.report.first().map(|fault| fault.to_error());
             return Err(earlier.unwrap_or_else(|| self.refuse("an earlier commit failed")));
         }
-        let done = self.write(batch, durability);
+        let tables = arrange(batch);
+        let done = if tables.contains_key(OWN_TABLE) {
+            Err(self.refuse("the engine's own table was written to"))
+        } else {
+            self.write_all(tables, durability)
+        };
         self.failed = done.is_err();
         done
     }
@@ -255,7 +292,7 @@ impl Drop for RedbEngine {
     fn drop(&mut self) {
         if self.relaxed && !self.failed {
             // Nobody is left to tell; what could not be made durable is what a crash would have lost.
-            let _ = self.write(Batch::new(), Durability::Durable);
+            let _ = self.write_all([], Durability::Durable);
         }
     }
 }
@@ -275,7 +312,7 @@ mod tests {
         batch.put(Table("s"), "z", "9");
         let arranged = arrange(batch);
         let expected = [(Bytes::from("a"), None), (Bytes::from("b"), Some(Bytes::from("2")))];
-        assert_eq!(arranged[&table], expected);
-        assert_eq!(arranged.keys().collect::<Vec<_>>(), [&Table("s"), &table]);
+        assert_eq!(arranged["t"], expected);
+        assert_eq!(arranged.keys().collect::<Vec<_>>(), [&"s", &"t"]);
     }
 }

@@ -17,7 +17,7 @@ use quorate_engine::{
 };
 
 use super::{EngineConfig, RedbEngine};
-use crate::vfs::{CrashStyle, Faults, MemoryVfs, RealVfs, Vfs};
+use crate::vfs::{CrashStyle, Faults, MemoryVfs, RealVfs};
 
 const T: Table = Table("t");
 const U: Table = Table("u");
@@ -30,10 +30,8 @@ fn path() -> PathBuf {
     PathBuf::from("/d/state")
 }
 
-fn open(vfs: &dyn Vfs) -> Result<RedbEngine, Error> {
-    let engine = RedbEngine::open(vfs, &path(), SMALL)?;
-    vfs.sync_dir(Path::new("/d")).unwrap();
-    Ok(engine)
+fn open(vfs: &MemoryVfs) -> Result<RedbEngine, Error> {
+    RedbEngine::open(Arc::new(vfs.clone()), Path::new("/d"), SMALL)
 }
 
 fn collect(
@@ -112,7 +110,7 @@ fn both_engines_keep_the_promises() {
     check_promises(&mut MemoryEngine::new());
     check_promises(&mut open(&MemoryVfs::new()).unwrap());
     let dir = tempfile::tempdir().unwrap();
-    let real = RedbEngine::open(&RealVfs, &dir.path().join("s"), EngineConfig::default());
+    let real = RedbEngine::open(Arc::new(RealVfs), dir.path(), EngineConfig::default());
     check_promises(&mut real.unwrap());
 }
 
@@ -202,7 +200,7 @@ fn a_failed_disk_ends_the_engine_and_loses_nothing_durable() {
 fn run_script(vfs: &MemoryVfs) -> Vec<[Pairs; 2]> {
     let mut may_be = vec![[vec![], vec![]]];
     let mut model = MemoryEngine::new();
-    let Ok(mut engine) = open_or_off(vfs) else {
+    let Ok(mut engine) = open(vfs) else {
         return may_be;
     };
     for round in 0_u8..12 {
@@ -228,13 +226,6 @@ fn run_script(vfs: &MemoryVfs) -> Vec<[Pairs; 2]> {
     // Dropping it makes the rest durable.
     may_be.push(all(&*model.view().unwrap()).unwrap());
     may_be
-}
-
-fn open_or_off(vfs: &MemoryVfs) -> Result<RedbEngine, Error> {
-    let engine = RedbEngine::open(vfs, &path(), SMALL)?;
-    let synced = vfs.sync_dir(Path::new("/d"));
-    synced.map_err(|source| Error::Io { location: "/d".into(), what: "sync".into(), source })?;
-    Ok(engine)
 }
 
 #[test]
@@ -271,7 +262,7 @@ fn a_crash_after_a_crash_is_no_worse() {
         vfs.set_faults(Faults { power_off_at_call: Some(seed * 3 % 97), ..Faults::default() });
         let round = u8::try_from(seed).unwrap();
         let mut model = MemoryEngine::new();
-        if let Ok(mut engine) = open_or_off(&vfs) {
+        if let Ok(mut engine) = open(&vfs) {
             let batch = numbered(0..100, round, 100);
             model.commit(filled(&may_be[0]), Durability::Relaxed).unwrap();
             if let Ok(view) = engine.view().map(|view| all(&*view)) {
