@@ -1,0 +1,229 @@
+//! The server as its front door sees it.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use quorate_etcd::{
+    backend::{Backend, Identity, LeaseTimeToLive, ServerError, SnapshotStream, Status},
+    watches::Watches,
+};
+use quorate_kv::{Command, Reader, Reply, RequestError, TABLES};
+use quorate_node::Scope;
+use quorate_proto::etcdserverpb::{
+    AlarmRequest, AlarmType, Member, TxnRequest, alarm_request::AlarmAction, request_op::Request,
+};
+use quorate_storage::snapshot::{CHUNK_BYTES, SnapshotHead, SnapshotWriter};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    identity::MemberConfig,
+    pending::Waiter,
+    services::{Answer, Call},
+    shared::{ApplyInput, RaftInput, Shared},
+    slot::{Slot, Wait, WakeBatch},
+};
+
+/// How long to wait before asking the leader again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// A handle on the server, one for each connection.
+#[derive(Clone, Debug)]
+pub(super) struct Handle(pub(super) Arc<Shared>);
+
+impl Backend for Handle {
+    fn identity(&self) -> Identity {
+        let identity = &self.0.identity;
+        Identity { cluster_id: identity.cluster_id, member_id: identity.me.0 }
+    }
+
+    fn reader(&self) -> Reader {
+        Reader::clone(&self.0.reader.load())
+    }
+
+    fn raft_term(&self) -> u64 {
+        self.0.standing.term().0
+    }
+
+    async fn propose(&self, command: Command) -> Result<Reply, ServerError> {
+        self.check_room(&command)?;
+        let slot = Slot::here();
+        self.0.metrics.proposals_pending.add(1);
+        self.0.propose(&command, Scope::Anywhere, Some(Waiter::Task(Arc::clone(&slot))));
+        let outcome = Wait(slot).await;
+        self.0.metrics.proposals_pending.add(-1);
+        outcome
+    }
+
+    async fn read_barrier(&self) -> Result<(), ServerError> {
+        let slot = Slot::here();
+        self.0.raft.put(RaftInput::Read(Waiter::Task(Arc::clone(&slot))));
+        Wait(slot).await
+    }
+
+    fn status(&self) -> Status {
+        let standing = &self.0.standing;
+        Status {
+            leader: standing.leader().map(|leader| leader.0),
+            raft_term: standing.term().0,
+            commit_index: standing.commit(),
+            applied_index: standing.applied(),
+            is_learner: false,
+            db_size_bytes: self.0.sizes.total.load(Relaxed),
+            db_size_in_use_bytes: self.0.sizes.live.load(Relaxed),
+            errors: Vec::new(),
+        }
+    }
+
+    fn leaderless_for(&self) -> Option<Duration> {
+        let since = self.0.standing.leaderless_since()?;
+        Some(Duration::from_nanos(self.0.clock.now().since(since)))
+    }
+
+    fn members(&self) -> Vec<Member> {
+        let client_urls = self.0.client_urls.lock();
+        let member = |member: &MemberConfig| Member {
+            id: member.id.0,
+            name: member.name.clone(),
+            peer_ur_ls: member.peer_urls.clone(),
+            client_ur_ls: client_urls.get(&member.id).cloned().unwrap_or_default(),
+            is_learner: false,
+        };
+        self.0.identity.members.values().map(member).collect()
+    }
+
+    async fn lease_renew(&self, id: i64) -> Result<Option<i64>, ServerError> {
+        match self.ask_leader(Call::Renew { id }).await? {
+            Answer::Renewed(ttl) => Ok(ttl),
+            Answer::TryAgain | Answer::TimeToLive(_) => Err(ServerError::LeaderChanged),
+        }
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        id: i64,
+        keys: bool,
+    ) -> Result<Option<LeaseTimeToLive>, ServerError> {
+        match self.ask_leader(Call::TimeToLive { id, keys }).await? {
+            Answer::TimeToLive(lease) => Ok(lease),
+            Answer::TryAgain | Answer::Renewed(_) => Err(ServerError::LeaderChanged),
+        }
+    }
+
+    fn watches(&self) -> &Arc<Watches> {
+        &self.0.watches
+    }
+
+    async fn purged(&self, revision: i64) -> Result<(), ServerError> {
+        let slot = Slot::here();
+        self.0.apply.put(ApplyInput::Purged(revision, Waiter::Task(Arc::clone(&slot))));
+        Wait(slot).await
+    }
+
+    fn snapshot(&self) -> Result<SnapshotStream, ServerError> {
+        let reader = self.reader();
+        let applied = reader.applied();
+        let head = SnapshotHead { index: applied.index, term: applied.term, header: Bytes::new() };
+        let view = Arc::clone(reader.view());
+        let mut writer = SnapshotWriter::new(view, TABLES.to_vec(), head, CHUNK_BYTES);
+        let next = move || match writer.next_chunk() {
+            Ok(chunk) => chunk.map(|chunk| Ok(chunk.bytes)),
+            Err(error) => Some(Err(ServerError::Internal(error.to_string()))),
+        };
+        Ok(SnapshotStream {
+            // What is live is what will be sent, but for some bytes around each pair.
+            size_bytes: self.0.sizes.live.load(Relaxed),
+            chunks: Box::new(std::iter::from_fn(next)),
+        })
+    }
+}
+
+impl Handle {
+    /// Refuses what makes the state grow beyond its quota, and raises the alarm that makes everybody refuse it.
+    ///
+    /// Source: etcd `server/etcdserver/api/v3rpc/quota.go`.
+    fn check_room(&self, command: &Command) -> Result<(), ServerError> {
+        let shared = &self.0;
+        let live_bytes = shared.sizes.live.load(Relaxed);
+        let quota_bytes = shared.quota_bytes();
+        // Requests are measured only near the quota: it costs a walk through each.
+        if live_bytes + u64::from(shared.config.max_request_bytes) <= quota_bytes
+            || !grows(command)
+            || live_bytes + command.record_len() as u64 <= quota_bytes
+        {
+            return Ok(());
+        }
+        if !shared.reader.load().is_out_of_space() {
+            tracing::warn!(live_bytes, quota_bytes, "out of quota");
+            let request = AlarmRequest {
+                action: AlarmAction::Activate.into(),
+                member_id: shared.identity.me.0,
+                alarm: AlarmType::Nospace.into(),
+            };
+            shared.propose(&Command::Alarm(request), Scope::Anywhere, None);
+        }
+        Err(RequestError::NoSpace.into())
+    }
+
+    /// Asks the leader, this node or another, until it answers or the time of a request is over.
+    async fn ask_leader(&self, call: Call) -> Result<Answer, ServerError> {
+        let deadline = Instant::now() + self.0.request_timeout();
+        loop {
+            let answer = self.ask_once(call).await;
+            if answer != Answer::TryAgain {
+                return Ok(answer);
+            }
+            let leaderless_max = 2 * self.0.config.election_timeout;
+            if self.leaderless_for().is_some_and(|lasted| lasted > leaderless_max) {
+                return Err(ServerError::NoLeader);
+            }
+            if Instant::now() >= deadline {
+                return Err(ServerError::Timeout);
+            }
+            sleep(ASK_AGAIN_AFTER).await;
+        }
+    }
+
+    async fn ask_once(&self, call: Call) -> Answer {
+        let shared = &self.0;
+        match shared.standing.leader() {
+            None => Answer::TryAgain,
+            Some(leader) if leader == shared.identity.me => {
+                let slot = Slot::here();
+                let filled = Arc::clone(&slot);
+                call.serve(shared, move |answer| filled.fill(answer, &mut WakeBatch::default()));
+                Wait(slot).await
+            }
+            Some(leader) => {
+                let (number, slot) = shared.calls.ask(shared, leader, call);
+                let answer = timeout(shared.config.election_timeout, Wait(slot)).await;
+                shared.calls.forget(number);
+                answer.unwrap_or(Answer::TryAgain)
+            }
+        }
+    }
+}
+
+/// Whether a command can make the state larger.
+fn grows(command: &Command) -> bool {
+    match command {
+        Command::Put(_) | Command::LeaseGrant(_) => true,
+        Command::Txn(txn) => puts(txn),
+        Command::DeleteRange(_)
+        | Command::Compaction(_)
+        | Command::LeaseRevoke(_)
+        | Command::LeaseCheckpoint(_)
+        | Command::Alarm(_) => false,
+    }
+}
+
+/// Whether a transaction, or one inside it, has a put.
+fn puts(txn: &TxnRequest) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|operation| match &operation.request {
+        Some(Request::RequestPut(_)) => true,
+        Some(Request::RequestTxn(inner)) => puts(inner),
+        Some(Request::RequestRange(_) | Request::RequestDeleteRange(_)) | None => false,
+    })
+}

@@ -1,0 +1,169 @@
+//! What a leader does by the clock: ends leases, notes how much of their time is left, drops old revisions.
+//!
+//! Everything it decides becomes real only through the log. Proposals are bound to the leadership in which they were made, so
+//! that what a deposed leader believed of a lease never reaches the log.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use quorate_kv::{Command, lessor::REVOKE_BATCH_MAX};
+use quorate_node::Scope;
+use quorate_proto::etcdserverpb::{
+    CompactionRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest,
+};
+use quorate_raft::{Mono, Term};
+
+use super::{AutoCompaction, clock::nanoseconds, shared::Shared};
+
+/// How often it looks.
+const TICK: Duration = Duration::from_millis(200);
+/// How often revisions are counted when only a number of them is kept (etcd: `revInterval`).
+const REVISION_INTERVAL: Duration = Duration::from_secs(300);
+/// The longest pause between compactions by age (etcd: `periodic.getCompactInterval`).
+const PERIOD_MAX: Duration = Duration::from_secs(3600);
+/// How many times in a period the revision is noted.
+const SAMPLES_PER_PERIOD: u32 = 10;
+
+/// The keeper's own things.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+    compactor: Compactor,
+}
+
+impl Keeper {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let compactor = Compactor::new(shared.config.auto_compaction, shared.clock.now());
+        Self { shared, compactor }
+    }
+
+    /// Runs until `stop` is set.
+    pub(super) fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Relaxed) {
+            thread::park_timeout(TICK);
+            let leads = self.shared.standing.leads();
+            if let Some(term) = leads {
+                self.keep_leases(term);
+            }
+            let revision = self.shared.reader.load().revision();
+            let due = self.compactor.due(self.shared.clock.now(), revision);
+            if let (Some(term), Some(revision)) = (leads, due) {
+                tracing::info!(revision, "auto compaction");
+                let request = CompactionRequest { revision, physical: false };
+                self.shared.propose(&Command::Compaction(request), Scope::LeaderOf(term), None);
+            }
+        }
+    }
+
+    fn keep_leases(&self, term: Term) {
+        let now = self.shared.clock.now().0;
+        let (expired, checkpoints) = {
+            let mut lessor = self.shared.lessor.lock();
+            (lessor.expired(now, REVOKE_BATCH_MAX), lessor.checkpoints(now))
+        };
+        let scope = Scope::LeaderOf(term);
+        for id in expired {
+            self.shared.metrics.leases_expired.increment();
+            self.shared.propose(&Command::LeaseRevoke(LeaseRevokeRequest { id }), scope, None);
+        }
+        if !checkpoints.is_empty() {
+            let checkpoint = |(id, remaining_ttl)| LeaseCheckpoint { id, remaining_ttl };
+            let checkpoints = checkpoints.into_iter().map(checkpoint).collect();
+            let request = LeaseCheckpointRequest { checkpoints };
+            self.shared.propose(&Command::LeaseCheckpoint(request), scope, None);
+        }
+    }
+}
+
+/// Decides when old revisions go (etcd `server/etcdserver/api/v3compactor`).
+#[derive(Debug)]
+struct Compactor {
+    mode: AutoCompaction,
+    /// Revisions that were newest at these moments, oldest first.
+    samples: VecDeque<(Mono, i64)>,
+    next_look: Mono,
+    compacted: i64,
+    compacted_at: Mono,
+}
+
+impl Compactor {
+    fn new(mode: AutoCompaction, now: Mono) -> Self {
+        Self { mode, samples: VecDeque::new(), next_look: now, compacted: 0, compacted_at: now }
+    }
+
+    /// The revision to compact now, if any. Call it often; it looks only when it is time to.
+    fn due(&mut self, now: Mono, revision: i64) -> Option<i64> {
+        if now < self.next_look {
+            return None;
+        }
+        let target = match self.mode {
+            AutoCompaction::Off => None,
+            AutoCompaction::Revision(kept) => {
+                self.next_look = now.after(nanoseconds(REVISION_INTERVAL));
+                Some(revision - kept)
+            }
+            AutoCompaction::Periodic(age) => self.aged(now, revision, age),
+        };
+        let target = target.filter(|target| *target > self.compacted.max(0))?;
+        self.compacted = target;
+        self.compacted_at = now;
+        Some(target)
+    }
+
+    /// The newest revision that is older than `age`, once in a period.
+    fn aged(&mut self, now: Mono, revision: i64, age: Duration) -> Option<i64> {
+        let period = age.min(PERIOD_MAX);
+        self.next_look = now.after(nanoseconds(period / SAMPLES_PER_PERIOD));
+        self.samples.push_back((now, revision));
+        let is_old = |sample: &&(Mono, i64)| now.since(sample.0) >= nanoseconds(age);
+        let target = self.samples.iter().take_while(is_old).last().map(|sample| sample.1);
+        while self.samples.get(1).is_some_and(|next| now.since(next.0) >= nanoseconds(age)) {
+            self.samples.pop_front();
+        }
+        target.filter(|_| now.since(self.compacted_at) >= nanoseconds(period))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn by_age_it_keeps_what_is_younger() {
+        let mode = AutoCompaction::Periodic(Duration::from_secs(100));
+        let mut compactor = Compactor::new(mode, Mono(0));
+        let due: Vec<_> = (0..=300)
+            .filter_map(|second| {
+                let revision =
+                    compactor.due(Mono(second * SECOND), 1_000 + second.cast_signed())?;
+                Some((second, revision))
+            })
+            .collect();
+        assert_eq!(due, [(100, 1_000), (200, 1_100), (300, 1_200)]);
+    }
+
+    #[test]
+    fn by_number_it_keeps_that_many() {
+        let mut compactor = Compactor::new(AutoCompaction::Revision(100), Mono(0));
+        assert_eq!(compactor.due(Mono(0), 50), None);
+        assert_eq!(compactor.due(Mono(300 * SECOND), 150), Some(50));
+        assert_eq!(compactor.due(Mono(301 * SECOND), 160), None);
+        assert_eq!(compactor.due(Mono(600 * SECOND), 150), None);
+        assert_eq!(compactor.due(Mono(900 * SECOND), 151), Some(51));
+    }
+
+    #[test]
+    fn off_means_never() {
+        let mut compactor = Compactor::new(AutoCompaction::Off, Mono(0));
+        assert_eq!(compactor.due(Mono(900 * SECOND), 1_000_000), None);
+    }
+}

@@ -1,0 +1,122 @@
+//! The proposals of this process that wait for their answer, by sequence.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
+use quorate_etcd::backend::ServerError;
+use quorate_kv::{Command, Reply};
+use quorate_node::{ENVELOPE_BYTES, Envelope, Proposal, Scope};
+use quorate_raft::NodeId;
+
+use super::slot::{Slot, WakeBatch};
+
+/// What a client gets for a proposal.
+pub(super) type Outcome = Result<Reply, ServerError>;
+
+/// What is done with an answer on the thread that has it. Short: that thread serves everybody.
+type Act<T> = Box<dyn FnOnce(Result<T, ServerError>) + Send>;
+
+/// Who waits for an answer.
+pub(super) enum Waiter<T> {
+    /// A client's task.
+    Task(Arc<Slot<Result<T, ServerError>>>),
+    /// Something short to do.
+    Call(Act<T>),
+}
+
+impl<T> Waiter<T> {
+    /// Gives the answer.
+    pub(super) fn give(self, outcome: Result<T, ServerError>, batch: &mut WakeBatch) {
+        match self {
+            Self::Task(slot) => slot.fill(outcome, batch),
+            Self::Call(call) => call(outcome),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Waiter<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Task(_) => "Task",
+            Self::Call(_) => "Call",
+        })
+    }
+}
+
+/// The waiting proposals of this process.
+#[derive(Debug)]
+pub(super) struct Pending {
+    me: NodeId,
+    next: AtomicU64,
+    waiters: Mutex<HashMap<u64, Waiter<Reply>>>,
+}
+
+impl Pending {
+    /// `first` is drawn at random, so that sequences of an earlier run mean nothing here.
+    pub(super) fn new(me: NodeId, first: u64) -> Self {
+        Self { me, next: AtomicU64::new(first), waiters: Mutex::default() }
+    }
+
+    /// Seals a command under a new sequence, and remembers who waits for it.
+    pub(super) fn open(
+        &self,
+        command: &Command,
+        scope: Scope,
+        waiter: Option<Waiter<Reply>>,
+    ) -> Proposal {
+        let sequence = self.next.fetch_add(1, Relaxed);
+        if let Some(waiter) = waiter {
+            self.waiters.lock().insert(sequence, waiter);
+        }
+        Proposal { sequence, payload: self.seal(sequence, command), scope }
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiters.lock().len()
+    }
+
+    /// Gives one outcome.
+    pub(super) fn close(&self, sequence: u64, outcome: Outcome, batch: &mut WakeBatch) {
+        let waiter = self.waiters.lock().remove(&sequence);
+        if let Some(waiter) = waiter {
+            waiter.give(outcome, batch);
+        }
+    }
+
+    /// Gives many outcomes with one lock.
+    pub(super) fn close_all(&self, outcomes: Vec<(u64, Outcome)>, batch: &mut WakeBatch) {
+        let mut waiters = self.waiters.lock();
+        let found: Vec<_> = outcomes
+            .into_iter()
+            .filter_map(|(sequence, outcome)| Some((waiters.remove(&sequence)?, outcome)))
+            .collect();
+        drop(waiters);
+        for (waiter, outcome) in found {
+            waiter.give(outcome, batch);
+        }
+    }
+
+    /// The server ends: everybody hears it.
+    pub(super) fn stop(&self) {
+        let waiters = std::mem::take(&mut *self.waiters.lock());
+        let mut batch = WakeBatch::default();
+        waiters.into_values().for_each(|one| one.give(Err(ServerError::Stopped), &mut batch));
+    }
+
+    fn seal(&self, sequence: u64, command: &Command) -> Bytes {
+        let command = command.encode();
+        let mut sealed = BytesMut::with_capacity(ENVELOPE_BYTES + command.len());
+        Envelope::begin(self.me, sequence, &mut sealed);
+        sealed.put_slice(&command);
+        sealed.freeze()
+    }
+}

@@ -1,0 +1,273 @@
+//! The Raft thread: owns the node and the log.
+//!
+//! A round takes everything that waits, lets the node decide, sends what may leave at once, and then writes the log with one call
+//! and one sync; meanwhile the peers already work on the same entries, and the next round's requests gather. There are no
+//! batch timers.
+//!
+//! Order of durability, which `carry_out` keeps: messages that promise something are held back inside the node until its log is
+//! synced and the node was told; entries go to the state machine only when they are durable here.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc},
+};
+
+use anyhow::Context;
+use quorate_node::{LogRecord, LogStore, Node, NodeEffects, NodeEvent, NodeIo, ReadAnswer};
+use quorate_raft::{GroupId, Index, IoToken, Mono, NodeId, Notice, Role, SnapshotMeta};
+
+use super::{
+    clock::nanoseconds,
+    pending::Waiter,
+    shared::{ApplyInput, GROUP, RaftInput, Shared, server_error},
+    slot::WakeBatch,
+    snapshots::Snapshots,
+};
+
+/// This many entries behind, the node wants to hear of each step the state machine makes.
+const LAG_WATCHED: u64 = 64;
+
+/// The Raft thread's own things.
+pub(super) struct RaftLoop<L> {
+    shared: Arc<Shared>,
+    node: Node,
+    log: L,
+    effects: NodeEffects,
+    inputs: Vec<RaftInput>,
+    /// Durable since the last round.
+    done: Vec<(GroupId, IoToken)>,
+    reads: BTreeMap<u64, Vec<Waiter<()>>>,
+    reads_begun: u64,
+    told_applied: u64,
+    unreachable: Vec<NodeId>,
+    /// When to end, once it was asked for.
+    end_at: Option<Mono>,
+}
+
+impl<L: LogStore> RaftLoop<L> {
+    pub(super) fn new(shared: Arc<Shared>, node: Node, log: L) -> Self {
+        let told_applied = shared.standing.applied();
+        Self {
+            shared,
+            node,
+            log,
+            effects: NodeEffects::default(),
+            inputs: Vec::new(),
+            done: Vec::new(),
+            reads: BTreeMap::new(),
+            reads_begun: 0,
+            told_applied,
+            unreachable: Vec::new(),
+            end_at: None,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    /// The log failed; which file, where and how.
+    pub(super) fn run(mut self) -> anyhow::Result<()> {
+        loop {
+            self.collect();
+            let now = self.shared.clock.now();
+            self.step_all(now);
+            self.carry_out(now)?;
+            if self.end_at.is_some_and(|end| end <= now || self.is_dispensable()) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for something to do and takes all of it.
+    fn collect(&mut self) {
+        if !self.done.is_empty() || self.must_hear_of_applied() {
+            self.shared.raft.take_now(&mut self.inputs);
+            return;
+        }
+        let deadline = self.node.next_deadline().into_iter().chain(self.end_at).min();
+        let until = deadline.map(|deadline| self.shared.clock.instant(deadline));
+        self.shared.raft.take(&mut self.inputs, until);
+    }
+
+    /// Whether more is applied than the node knows, and it waits for that. If it waits in vain, the apply thread will call.
+    fn must_hear_of_applied(&self) -> bool {
+        let progress = self.node.progress(GROUP).unwrap_or_default();
+        let lag = progress.committed.0 - progress.applied.0;
+        let waits = lag > 0 && (progress.reads > 0 || lag > LAG_WATCHED);
+        waits && self.shared.standing.want_applied(self.told_applied)
+    }
+
+    fn step_all(&mut self, now: Mono) {
+        let mut done = std::mem::take(&mut self.done);
+        for (group, token) in done.drain(..) {
+            self.step(now, NodeEvent::IoDone { group, token });
+        }
+        self.done = done;
+        self.tell_applied(now);
+        let mut waiters = Vec::new();
+        let mut inputs = std::mem::take(&mut self.inputs);
+        for input in inputs.drain(..) {
+            match input {
+                RaftInput::Event(event @ NodeEvent::SnapshotReceived { .. }) => {
+                    self.step(now, event);
+                    self.discard_unwanted();
+                }
+                RaftInput::Event(event) => self.step(now, event),
+                RaftInput::Read(waiter) => waiters.push(waiter),
+                RaftInput::Applied => {}
+                RaftInput::Stop => self.begin_to_stop(now),
+            }
+        }
+        self.inputs = inputs;
+        self.begin_reads(now, waiters);
+        for node in std::mem::take(&mut self.unreachable) {
+            self.step(now, NodeEvent::PeerDown { node });
+        }
+        if self.node.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.step(now, NodeEvent::Wake);
+        }
+        self.node.finish(now, &mut self.log, &mut self.effects);
+    }
+
+    fn step(&mut self, now: Mono, event: NodeEvent) {
+        self.node.step(now, event, &mut self.log, &mut self.effects);
+    }
+
+    /// A received snapshot that the node doesn't install makes room for another.
+    fn discard_unwanted(&self) {
+        let installs = |io: &NodeIo| matches!(io, NodeIo::Install { .. });
+        if !self.effects.io.iter().any(installs) {
+            self.shared.snapshots.discard();
+        }
+    }
+
+    fn tell_applied(&mut self, now: Mono) {
+        let applied = self.shared.standing.applied();
+        if applied > self.told_applied {
+            self.told_applied = applied;
+            self.step(now, NodeEvent::Applied { group: GROUP, index: Index(applied) });
+        }
+    }
+
+    /// All reads that came in one round are one to the node.
+    fn begin_reads(&mut self, now: Mono, waiters: Vec<Waiter<()>>) {
+        if !waiters.is_empty() {
+            self.reads_begun += 1;
+            let id = self.reads_begun;
+            self.reads.insert(id, waiters);
+            self.step(now, NodeEvent::Read { group: GROUP, id });
+        }
+    }
+
+    fn carry_out(&mut self, now: Mono) -> anyhow::Result<()> {
+        let mut effects = std::mem::take(&mut self.effects);
+        let outcome = self.carry_out_all(now, &mut effects);
+        effects.clear();
+        self.effects = effects;
+        outcome
+    }
+
+    fn carry_out_all(&mut self, now: Mono, effects: &mut NodeEffects) -> anyhow::Result<()> {
+        for (to, message) in effects.send.drain(..) {
+            if !self.shared.send(to, message) && !self.unreachable.contains(&to) {
+                self.unreachable.push(to);
+            }
+        }
+        self.report(now, effects);
+        self.shared.apply.put_all(effects.apply.drain(..).map(ApplyInput::Entries));
+        let mut batch = WakeBatch::default();
+        for answer in effects.answers.drain(..) {
+            self.shared.metrics.proposals_failed.increment();
+            self.shared.pending.close(answer.sequence, Err(server_error(answer.error)), &mut batch);
+        }
+        for read in effects.reads.drain(..) {
+            self.end_read(read, &mut batch);
+        }
+        drop(batch);
+        for order in effects.snapshots.drain(..) {
+            Snapshots::send(&self.shared, order);
+        }
+        if let Some(error) = effects.fault.take() {
+            return Err(error).context("the log can't be read");
+        }
+        self.persist(effects)
+    }
+
+    /// One write and one sync for everything.
+    fn persist(&mut self, effects: &mut NodeEffects) -> anyhow::Result<()> {
+        if effects.io.is_empty() {
+            return Ok(());
+        }
+        for io in &effects.io {
+            if let NodeIo::Install { snapshot, .. } = io {
+                self.install(snapshot)?;
+            }
+        }
+        let records: Vec<LogRecord<'_>> = effects.io.iter().map(NodeIo::record).collect();
+        self.log.append(&records).context("the log can't be written")?;
+        self.log.sync().context("the log can't be made durable")?;
+        self.done = effects.tokens();
+        Ok(())
+    }
+
+    /// Waits until the state machine is the snapshot.
+    fn install(&mut self, snapshot: &SnapshotMeta) -> anyhow::Result<()> {
+        let (sender, done) = mpsc::channel();
+        self.shared.apply.put(ApplyInput::Install(snapshot.clone(), sender));
+        done.recv().context("the state machine did not install a snapshot")
+    }
+
+    fn end_read(&mut self, read: ReadAnswer, batch: &mut WakeBatch) {
+        for waiter in self.reads.remove(&read.id).into_iter().flatten() {
+            if read.result.is_err() {
+                self.shared.metrics.read_indexes_failed.increment();
+            }
+            waiter.give(read.result.map_err(server_error), batch);
+        }
+    }
+
+    fn report(&mut self, now: Mono, effects: &mut NodeEffects) {
+        let standing = &self.shared.standing;
+        for change in effects.roles.drain(..) {
+            if change.leader.is_some() && change.leader != standing.leader() {
+                self.shared.metrics.leader_changes_seen.increment();
+            }
+            standing.set_role(now, &change);
+            let leader = change.leader.map(|leader| format!("{:x}", leader.0));
+            tracing::info!(role = ?change.role, term = change.term.0, leader, "role");
+            self.shared.apply.put(ApplyInput::Role(change));
+        }
+        for (group, notice) in effects.notices.drain(..) {
+            let group = group.0;
+            match notice {
+                Notice::LogTruncated { first } => {
+                    tracing::info!(group, first = first.0, "the log's tail is replaced");
+                }
+                other => tracing::warn!(group, notice = ?other, "raft"),
+            }
+        }
+        if let Some(progress) = self.node.progress(GROUP) {
+            standing.set_commit(progress.committed.0);
+        }
+    }
+
+    /// A leader hands over first, so that the others need no election.
+    fn begin_to_stop(&mut self, now: Mono) {
+        let wait_ns = nanoseconds(self.shared.config.election_timeout);
+        self.end_at = Some(now.after(wait_ns));
+        let best = self.node.view(GROUP).and_then(|view| {
+            let up = view.peers().filter(|peer| peer.recent_active);
+            up.max_by_key(|peer| peer.match_index).map(|peer| peer.node)
+        });
+        match best {
+            Some(to) => self.step(now, NodeEvent::TransferLeader { group: GROUP, to }),
+            None => self.end_at = Some(now),
+        }
+    }
+
+    /// Whether nobody misses this node for a moment: it doesn't lead and has told all it promised.
+    fn is_dispensable(&self) -> bool {
+        let leads = self.node.view(GROUP).is_some_and(|view| view.role == Role::Leader);
+        !leads && self.done.is_empty()
+    }
+}

@@ -1,0 +1,257 @@
+//! What only the leader can do: renewing a lease, telling how long it still has.
+//!
+//! A follower asks its leader over the peer connection. The leader first confirms that it still leads, as for a linearizable read:
+//! a deposed one must not acknowledge a renewal that its successor knows nothing of.
+//!
+//! Bodies are a byte that says what it is, then fixed little-endian numbers; keys come as length and bytes.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
+use quorate_etcd::backend::LeaseTimeToLive;
+use quorate_kv::{Command, lessor::Renewal};
+use quorate_node::{PeerMessage, Scope};
+use quorate_proto::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest};
+use quorate_raft::NodeId;
+
+use super::{
+    pending::Waiter,
+    shared::{RaftInput, Shared},
+    slot::{Slot, WakeBatch},
+};
+
+/// A call of the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    /// Start a lease's time anew.
+    Renew { id: i64 },
+    /// How long it still has.
+    TimeToLive { id: i64, keys: bool },
+}
+
+/// The leader's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Not the leader, or not for certain: ask again.
+    TryAgain,
+    /// The lease has its full time to live again; `None`: there is no such lease.
+    Renewed(Option<i64>),
+    /// What is known of its time; `None`: there is no such lease.
+    TimeToLive(Option<LeaseTimeToLive>),
+}
+
+impl Call {
+    /// Does it on this node if it leads, and hands the answer to `done`: now, or later on another thread.
+    pub(super) fn serve(self, shared: &Arc<Shared>, done: impl FnOnce(Answer) + Send + 'static) {
+        let server = Arc::clone(shared);
+        let then = move |confirmed: Result<(), _>| match (confirmed, server.standing.leads()) {
+            (Ok(()), Some(_)) => self.perform(&server, done),
+            (Ok(()) | Err(_), _) => done(Answer::TryAgain),
+        };
+        shared.raft.put(RaftInput::Read(Waiter::Call(Box::new(then))));
+    }
+
+    fn perform(self, shared: &Arc<Shared>, done: impl FnOnce(Answer) + Send + 'static) {
+        match self {
+            Self::Renew { id } => renew(shared, id, done),
+            Self::TimeToLive { id, keys } => done(time_to_live(shared, id, keys)),
+        }
+    }
+
+    pub(super) fn encode(self) -> Bytes {
+        let mut out = BytesMut::with_capacity(10);
+        match self {
+            Self::Renew { id } => {
+                out.put_u8(1);
+                out.put_i64_le(id);
+            }
+            Self::TimeToLive { id, keys } => {
+                out.put_u8(2);
+                out.put_i64_le(id);
+                out.put_u8(keys.into());
+            }
+        }
+        out.freeze()
+    }
+
+    fn decode(mut body: &[u8]) -> Option<Self> {
+        let kind = body.try_get_u8().ok()?;
+        let id = body.try_get_i64_le().ok()?;
+        match kind {
+            1 => Some(Self::Renew { id }),
+            2 => Some(Self::TimeToLive { id, keys: body.try_get_u8().ok()? != 0 }),
+            _ => None,
+        }
+    }
+}
+
+impl Answer {
+    fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        match self {
+            Self::TryAgain => out.put_u8(0),
+            Self::Renewed(None) => out.put_u8(1),
+            Self::Renewed(Some(ttl)) => {
+                out.put_u8(2);
+                out.put_i64_le(*ttl);
+            }
+            Self::TimeToLive(None) => out.put_u8(3),
+            Self::TimeToLive(Some(lease)) => {
+                out.put_u8(4);
+                out.put_i64_le(lease.remaining_ttl);
+                out.put_i64_le(lease.granted_ttl);
+                for key in &lease.keys {
+                    out.put_u32_le(u32::try_from(key.len()).unwrap_or(u32::MAX));
+                    out.put_slice(key);
+                }
+            }
+        }
+        out.freeze()
+    }
+
+    fn decode(mut body: Bytes) -> Option<Self> {
+        match body.try_get_u8().ok()? {
+            0 => Some(Self::TryAgain),
+            1 => Some(Self::Renewed(None)),
+            2 => Some(Self::Renewed(Some(body.try_get_i64_le().ok()?))),
+            3 => Some(Self::TimeToLive(None)),
+            4 => {
+                let remaining_ttl = body.try_get_i64_le().ok()?;
+                let granted_ttl = body.try_get_i64_le().ok()?;
+                let mut keys = Vec::new();
+                while body.has_remaining() {
+                    let length = body.try_get_u32_le().ok()? as usize;
+                    keys.push((length <= body.len()).then(|| body.split_to(length))?);
+                }
+                Some(Self::TimeToLive(Some(LeaseTimeToLive { remaining_ttl, granted_ttl, keys })))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Leadership is confirmed. A lease that was checkpointed is first given back its whole time, through the log.
+fn renew(shared: &Arc<Shared>, id: i64, done: impl FnOnce(Answer) + Send + 'static) {
+    let renewal = shared.lessor.lock().renew(shared.clock.now().0, id);
+    match renewal {
+        Renewal::Renewed { ttl } => {
+            shared.metrics.leases_renewed.increment();
+            done(Answer::Renewed(Some(ttl)));
+        }
+        Renewal::Expiring | Renewal::Unknown => done(Answer::Renewed(None)),
+        Renewal::NotPrimary => done(Answer::TryAgain),
+        Renewal::ResetCheckpointFirst => {
+            let checkpoints = vec![LeaseCheckpoint { id, remaining_ttl: 0 }];
+            let command = Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints });
+            let server = Arc::clone(shared);
+            let then = move |outcome: Result<_, _>| match outcome {
+                Ok(_) => Call::Renew { id }.serve(&server, done),
+                Err(_) => done(Answer::TryAgain),
+            };
+            shared.propose(&command, Scope::Anywhere, Some(Waiter::Call(Box::new(then))));
+        }
+    }
+}
+
+fn time_to_live(shared: &Shared, id: i64, keys: bool) -> Answer {
+    let reader = shared.reader.load();
+    let found = reader.lease(id).ok().flatten();
+    let Some(record) = found else { return Answer::TimeToLive(None) };
+    let remaining = shared.lessor.lock().remaining(shared.clock.now().0, id);
+    let Some(remaining_ttl) = remaining else { return Answer::TryAgain };
+    let keys = if keys { reader.lease_keys(id).unwrap_or_default() } else { Vec::new() };
+    Answer::TimeToLive(Some(LeaseTimeToLive { remaining_ttl, granted_ttl: record.ttl, keys }))
+}
+
+/// Calls of other nodes that are under way.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    next: AtomicU64,
+    waiting: Mutex<HashMap<u64, Arc<Slot<Answer>>>>,
+}
+
+impl Calls {
+    /// Asks `to`; the answer comes to the slot, if it comes. The number serves to forget it.
+    pub(super) fn ask(&self, shared: &Shared, to: NodeId, call: Call) -> (u64, Arc<Slot<Answer>>) {
+        let id = self.next.fetch_add(1, Relaxed);
+        let slot = Slot::here();
+        self.waiting.lock().insert(id, Arc::clone(&slot));
+        let message = PeerMessage::ServiceRequest { id, body: call.encode() };
+        if !shared.send(to, message) {
+            self.answer(id, Answer::TryAgain);
+        }
+        (id, slot)
+    }
+
+    /// Nobody waits any more.
+    pub(super) fn forget(&self, id: u64) {
+        self.waiting.lock().remove(&id);
+    }
+
+    fn answer(&self, id: u64, answer: Answer) {
+        let waiting = self.waiting.lock().remove(&id);
+        if let Some(slot) = waiting {
+            slot.fill(answer, &mut WakeBatch::default());
+        }
+    }
+}
+
+/// Another node calls.
+pub(super) fn take_request(shared: &Arc<Shared>, from: NodeId, id: u64, body: &[u8]) {
+    let Some(call) = Call::decode(body) else {
+        tracing::warn!(from = from.0, id, "a call that is not known");
+        return;
+    };
+    let server = Arc::clone(shared);
+    call.serve(shared, move |answer| {
+        // Lost is like late: the caller asks again.
+        server.send(from, PeerMessage::ServiceReply { id, body: answer.encode() });
+    });
+}
+
+/// Another node answers.
+pub(super) fn take_reply(shared: &Shared, id: u64, body: Bytes) {
+    shared.calls.answer(id, Answer::decode(body).unwrap_or(Answer::TryAgain));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_survive_the_wire() {
+        for call in [Call::Renew { id: -7 }, Call::TimeToLive { id: 9, keys: true }] {
+            assert_eq!(Call::decode(&call.encode()), Some(call));
+        }
+        assert_eq!(Call::decode(&[]), None);
+        assert_eq!(Call::decode(&[9; 9]), None);
+        assert_eq!(Call::decode(&[2; 9]), None);
+    }
+
+    #[test]
+    fn answers_survive_the_wire() {
+        let keys = vec![Bytes::from_static(b"a"), Bytes::new(), Bytes::from_static(b"bc")];
+        let lease = LeaseTimeToLive { remaining_ttl: 3, granted_ttl: 5, keys };
+        let answers = [
+            Answer::TryAgain,
+            Answer::Renewed(None),
+            Answer::Renewed(Some(60)),
+            Answer::TimeToLive(None),
+            Answer::TimeToLive(Some(lease)),
+        ];
+        for answer in answers {
+            assert_eq!(Answer::decode(answer.encode()), Some(answer));
+        }
+        let mut short = Answer::TimeToLive(Some(LeaseTimeToLive::default())).encode().to_vec();
+        short.extend([9, 0, 0, 0, 1]);
+        assert_eq!(Answer::decode(short.into()), None);
+        assert_eq!(Answer::decode(Bytes::new()), None);
+    }
+}
