@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod facts;
+#[cfg(test)]
 #[allow(clippy::doc_markdown, reason = "the paper is quoted as it stands")]
 mod paper;
 #[cfg(test)]

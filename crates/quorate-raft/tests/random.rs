@@ -2,7 +2,7 @@
 //!
 //! Sources of the mix: openraft's `tests-turmoil`, the scenarios of etcd raft, and the list in the robustness page.
 
-use quorate_raft::{Config, EntryRange, Fault, Index, NodeId};
+use quorate_raft::{Config, EntryRange, Fault, Index, NodeId, Role};
 
 use crate::cluster::{Cluster, Dice, Input, MILLISECOND, Weather};
 
@@ -71,12 +71,20 @@ fn disturb(cluster: &mut Cluster, dice: &mut Dice) {
         41..46 => {
             cluster.step(likely, &Input::Repaired);
         }
-        46..66 => {
-            cluster.read(likely);
-        }
+        46..66 => read(cluster, likely),
         _ => {
             let count = 1 + dice.below(6);
             cluster.propose(likely, count);
+        }
+    }
+}
+
+/// Above all at members that believe to lead: all but one of them are wrong.
+fn read(cluster: &mut Cluster, likely: NodeId) {
+    cluster.read(likely);
+    for id in cluster.running() {
+        if cluster.view(id).role == Role::Leader {
+            cluster.read(id);
         }
     }
 }
@@ -110,9 +118,45 @@ fn run(seed: u64, steps: u64) -> Cluster {
     cluster
 }
 
+/// Answers take nearly as long as the shortest election timeout: there is a leader, and it stays. They take longer: no leader can
+/// know that it has a quorum, but terms rise no faster than elections are due.
+/// Source: cockroach#15702, d-engine#352 (V13).
+#[test]
+fn a_slow_network_brings_no_storm_of_terms() {
+    for seed in 0..20 {
+        let config = config(&mut Dice::new(seed));
+        let timeout = config.election_timeout_ns;
+        let mut cluster = Cluster::new(&config, 3 + 2 * (seed % 2), 0, seed);
+        cluster.weather.delay_ns = (timeout * 3 / 10, timeout * 48 / 100);
+        let latest =
+            |cluster: &Cluster| cluster.ids().into_iter().map(|id| cluster.view(id).term.0).max();
+        assert!(
+            cluster.run_until(20 * timeout, |cluster| cluster.leader().is_some()),
+            "seed {seed}"
+        );
+        cluster.run_for(10 * timeout);
+        let settled = latest(&cluster);
+        cluster.run_for(100 * timeout);
+        assert_eq!(
+            (latest(&cluster), settled < Some(8)),
+            (settled, true),
+            "seed {seed}: {}",
+            cluster.describe()
+        );
+        cluster.weather.delay_ns = (timeout * 6 / 10, timeout * 9 / 10);
+        cluster.run_for(50 * timeout);
+        assert!(
+            latest(&cluster) < settled.map(|term| term + 50),
+            "seed {seed}: {}",
+            cluster.describe()
+        );
+        cluster.heal_and_expect_progress();
+    }
+}
+
 /// How many seeds are tried; `QUORATE_SEEDS=10000 cargo test -p quorate-raft random` looks for longer.
 fn seeds() -> u64 {
-    std::env::var("QUORATE_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(200)
+    std::env::var("QUORATE_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(150)
 }
 
 #[test]
