@@ -60,14 +60,18 @@ pub fn delete_range(request: &pb::DeleteRangeRequest) -> Result<(), RequestError
     key(&request.key)
 }
 
-/// A transaction: every list of at most `ops_max` operations, nested ones of what is left; every operation by its own
-/// check; and no key written twice.
+/// How deep transactions may be nested, the outermost counted. It keeps a command within the hundred levels of messages
+/// that the decoder follows; etcd's only bound is the number of operations.
+pub const TXN_DEPTH_MAX: usize = 40;
+
+/// A transaction: every list of at most `ops_max` operations, nested ones of what is left; no deeper than
+/// [`TXN_DEPTH_MAX`]; every operation by its own check; and no key written twice.
 ///
 /// # Errors
-/// [`RequestError::TooManyOps`], [`RequestError::DuplicateKey`], [`RequestError::KeyNotFound`] for an empty operation,
-/// and those of its operations.
+/// [`RequestError::TooManyOps`], also for too deep a nesting; [`RequestError::DuplicateKey`];
+/// [`RequestError::KeyNotFound`] for an empty operation; and those of its operations.
 pub fn txn(request: &pb::TxnRequest, ops_max: usize) -> Result<(), RequestError> {
-    txn_ops(request, ops_max)?;
+    txn_ops(request, ops_max, TXN_DEPTH_MAX)?;
     overlap::check(request)
 }
 
@@ -115,21 +119,22 @@ fn key(key: &[u8]) -> Result<(), RequestError> {
     if key.is_empty() { Err(RequestError::EmptyKey) } else { Ok(()) }
 }
 
-fn txn_ops(request: &pb::TxnRequest, ops_max: usize) -> Result<(), RequestError> {
+fn txn_ops(request: &pb::TxnRequest, ops_max: usize, depth_max: usize) -> Result<(), RequestError> {
+    let depth_left = depth_max.checked_sub(1).ok_or(RequestError::TooManyOps)?;
     let longest = request.compare.len().max(request.success.len()).max(request.failure.len());
     let left = ops_max.checked_sub(longest).ok_or(RequestError::TooManyOps)?;
     for compare in &request.compare {
         key(&compare.key)?;
     }
-    ops(request).try_for_each(|op| request_op(op, left))
+    ops(request).try_for_each(|op| request_op(op, left, depth_left))
 }
 
-fn request_op(op: &pb::RequestOp, ops_left: usize) -> Result<(), RequestError> {
+fn request_op(op: &pb::RequestOp, ops_left: usize, depth_left: usize) -> Result<(), RequestError> {
     match &op.request {
         Some(Request::RequestRange(request)) => range(request),
         Some(Request::RequestPut(request)) => put(request),
         Some(Request::RequestDeleteRange(request)) => delete_range(request),
-        Some(Request::RequestTxn(request)) => txn_ops(request, ops_left),
+        Some(Request::RequestTxn(request)) => txn_ops(request, ops_left, depth_left),
         None => Err(RequestError::KeyNotFound),
     }
 }

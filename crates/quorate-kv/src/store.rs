@@ -114,6 +114,9 @@ impl Store {
 
     /// Goes on with another engine, into which a snapshot was installed.
     ///
+    /// Readers taken before still look at the old engine, which is dropped here: one on disk answers them with errors
+    /// from then on. Take new ones.
+    ///
     /// # Errors
     /// As [`Store::open`]; the old state stays then.
     pub fn restore(&mut self, engine: Box<dyn Engine>) -> Result<(), Error> {

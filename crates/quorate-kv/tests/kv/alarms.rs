@@ -12,7 +12,7 @@ const NONE: i32 = 0;
 const NOSPACE: i32 = 1;
 const CORRUPT: i32 = 2;
 
-/// etcd point 43. A put inside a nested transaction is refused, too, which etcd lets pass.
+/// etcd point 43. A put inside a nested transaction is refused, too.
 #[test]
 fn without_space_everything_that_takes_some_is_refused() {
     let mut world = World::new();

@@ -55,6 +55,27 @@ fn a_list_longer_than_the_limit_is_refused_and_nested_ones_get_what_is_left() {
     }
 }
 
+#[test]
+fn nesting_is_bounded_so_that_a_command_can_always_be_read_back() {
+    let mut world = World::new();
+    let mut nested = |depth: usize| {
+        let mut request = txn(
+            vec![compare("a", Equal, TargetUnion::Version(0))],
+            vec![op_put("a", "1"), op_get(get("a"))],
+            vec![],
+        );
+        for _ in 1..depth {
+            request = txn(vec![], vec![op_txn(request)], vec![]);
+        }
+        let checked = check::txn(&request, 128);
+        let applied = world.txn(request).map(|reply| reply.succeeded);
+        (checked, applied)
+    };
+    assert_eq!(nested(check::TXN_DEPTH_MAX), (Ok(()), Ok(true)));
+    let refused = RequestError::TooManyOps;
+    assert_eq!(nested(check::TXN_DEPTH_MAX + 1), (Err(refused), Err(refused)));
+}
+
 /// etcd point 21.
 #[test]
 fn a_key_is_written_once_at_most() {
