@@ -43,7 +43,6 @@ impl Inflights {
         self.appends.is_empty()
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.appends.len()
     }

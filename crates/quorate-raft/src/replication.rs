@@ -7,8 +7,8 @@
 //! Heartbeats are messages of their own, which carry no entries and so never wait behind them. Their answers also mend what was
 //! lost: a peer that had an append under way when the heartbeat left, and has answered none of them since, is asked again.
 //!
-//! A commit index travels with the next append. A peer that nothing is under way to is told at once by a heartbeat, so that it
-//! need not wait for the next interval.
+//! A commit index travels with the next append. A peer that little is under way to might wait long for one, and its clients with
+//! it, so it is told at once, by a heartbeat. A busy one is told at its next answer at the latest.
 
 use crate::log::Log;
 use crate::machine::{Core, Turn};
@@ -17,6 +17,9 @@ use crate::{
     AppendOutcome, Config, EntryId, EntryRange, Index, IoToken, Message, NodeId, Origin, Reject,
     Term, Verdict,
 };
+
+/// With so many unanswered appends a peer is busy. One may well be the last for a while.
+const BUSY_APPENDS: usize = 2;
 
 /// What a leader needs at hand to talk to any peer.
 pub(crate) struct Line<'a> {
@@ -94,9 +97,9 @@ impl Line<'_> {
         );
     }
 
-    /// Tells the commit index to a peer that no append under way or to come would tell it.
+    /// Tells the commit index to a peer that is not so busy that the next append will tell it soon.
     fn tell_commit(&self, peer: &mut Progress, turn: &mut Turn<'_>) {
-        let idle = peer.state == ProgressState::Replicate && peer.inflights.is_empty();
+        let idle = peer.state == ProgressState::Replicate && peer.inflights.len() < BUSY_APPENDS;
         if idle && self.commit.min(peer.match_index) > peer.commit_sent {
             self.heartbeat(peer, turn);
         }
