@@ -4,7 +4,7 @@
 //!
 //! Requests go to both sides at once and one by one, so every reply is determined: it is compared field by field, but
 //! for ids and terms and what `accepted.rs` lists. Watchers come and go meanwhile; at intervals everything they got is
-//! compared, and `HashKV` of all members. A difference is printed with its request; the same seed shows it again.
+//! compared, progress is asked for, and `HashKV` of all members. A difference is printed with its request; the same seed shows it again.
 //! `--quorate` may be a second etcd (a file named `etcd`). `--plant N` alters the answer to request N on the right, to see that it is found.
 //!
 //! The last line is `requests=N watches=N events=N differences=N`.
@@ -183,7 +183,7 @@ impl Run {
 
     /// Compares all watchers and the hash of each member.
     async fn compare_all(&mut self) -> Result<()> {
-        if let Err(difference) = self.watchers.settle(self.generator.compacted).await {
+        if let Err(difference) = self.watchers.report(self.generator.compacted).await? {
             self.differs("watch", &difference);
         }
         let hash = Call::HashKv(self.generator.revision);

@@ -65,7 +65,17 @@ pub struct Lane {
 
 impl Lane {
     fn broken(&mut self, what: &str, response: &pb::WatchResponse) {
-        self.items.push(Item::Broken(format!("{what}: {response:?}")));
+        let revisions: Vec<i64> = response
+            .events
+            .iter()
+            .filter_map(|event| event.kv.as_ref())
+            .map(|kv| kv.mod_revision)
+            .collect();
+        let header = response.header.as_ref().map(|header| header.revision);
+        let last = self.last_revision;
+        self.items.push(Item::Broken(format!(
+            "{what}: header {header:?}, events {revisions:?}, before {last}"
+        )));
     }
 
     /// Notes a response, and what is wrong with it.
@@ -92,7 +102,10 @@ impl Lane {
             (true, true) => {
                 self.items.push(Item::Refused { revision, reason: response.cancel_reason })
             }
-            (true, false) => self.items.push(Item::Created { revision }),
+            (true, false) => {
+                self.last_revision = 0;
+                self.items.push(Item::Created { revision });
+            }
             (false, true) => self.items.push(Item::Canceled {
                 revision,
                 compact_revision: response.compact_revision,

@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use crate::{
     accepted,
     generate::Generator,
-    watch::{Item, Stream},
+    watch::{Item, Lane, Lanes, Stream},
 };
 
 /// Streams open at a time.
@@ -61,7 +61,7 @@ pub struct Members<'a> {
 }
 
 impl Watchers {
-    /// Does something random: opens, closes, creates, cancels, asks for progress. `Err` in the result is a difference.
+    /// Does something random: opens, closes, creates, cancels. `Err` in the result is a difference.
     pub async fn step(
         &mut self,
         generator: &mut Generator,
@@ -76,10 +76,9 @@ impl Watchers {
             });
         }
         let at = generator.dice.below(self.pairs.len());
-        match generator.dice.weighted(&[60, 20, 12, 2]) {
+        match generator.dice.weighted(&[60, 20, 2]) {
             0 if self.pairs[at].living.len() < WATCHERS => self.create(at, generator).await,
             0 | 1 => self.cancel(at, generator).await,
-            2 => self.request_progress(at, generator.compacted).await,
             _ => {
                 let equal = self.compare(generator.compacted).await;
                 self.pairs.swap_remove(at);
@@ -138,12 +137,18 @@ impl Watchers {
         self.ask(at, cancel, generator.compacted).await
     }
 
-    async fn request_progress(&mut self, at: usize, compacted: i64) -> Result<Result<(), String>> {
+    /// Waits until every watcher is in step, compares, and asks each stream for progress.
+    pub async fn report(&mut self, compacted: i64) -> Result<Result<(), String>> {
         if let Err(difference) = self.settle(compacted).await {
             return Ok(Err(difference));
         }
-        self.send(at, RequestUnion::ProgressRequest(WatchProgressRequest {})).await?;
-        self.refused(at, compacted).await
+        for at in 0..self.pairs.len() {
+            self.send(at, RequestUnion::ProgressRequest(WatchProgressRequest {})).await?;
+            if let Err(difference) = self.refused(at, compacted).await? {
+                return Ok(Err(difference));
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// A request that is sure to be answered, behind one that may be not.
@@ -194,84 +199,83 @@ impl Watchers {
         let deadline = Instant::now() + PATIENCE;
         for pair in &mut self.pairs {
             loop {
-                let difference = pair.difference(compacted);
-                match difference {
-                    None => break,
-                    Some(text) if Instant::now() > deadline => {
+                match pair.compare(compacted) {
+                    Ok(events) => break self.events += events,
+                    Err(difference) if Instant::now() > deadline => {
                         pair.forget();
-                        return Err(text);
+                        return Err(difference);
                     }
-                    Some(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
                 }
             }
-            self.events += pair.forget();
         }
         Ok(())
     }
 }
 
 impl Pair {
-    /// The first difference between the two sides, in words.
-    fn difference(&self, compacted: i64) -> Option<String> {
-        self.left.look(|left| {
-            self.right.look(|right| {
+    /// Compares the two sides; if they are equal, forgets what they got and gives the number of events, else says how
+    /// they differ.
+    fn compare(&mut self, compacted: i64) -> Result<u64, String> {
+        let Self { left, right, living, last_request } = self;
+        left.look(|left| {
+            right.look(|right| {
                 let mut ids: BTreeSet<i64> = left.by_id.keys().copied().collect();
                 ids.extend(right.by_id.keys());
-                ids.into_iter().find_map(|id| {
-                    let side = |lanes: &crate::watch::Lanes| {
+                let unlike = ids.into_iter().find_map(|id| {
+                    let items = |lanes: &Lanes| {
                         lanes.by_id.get(&id).map_or_else(Vec::new, |lane| lane.items.clone())
                     };
-                    self.unlike(id, &side(left), &side(right), compacted)
-                })
+                    unlike(id, &items(left), &items(right), compacted)
+                });
+                if let Some(how) = unlike {
+                    return Err(format!("{how}\n  last request on this stream: {last_request}"));
+                }
+                right.by_id.values_mut().for_each(|lane| lane.items.clear());
+                Ok(left.by_id.iter_mut().map(|(id, lane)| settle(*id, lane, living)).sum())
             })
         })
     }
 
-    fn unlike(&self, id: i64, left: &[Item], right: &[Item], compacted: i64) -> Option<String> {
-        let common = left
-            .iter()
-            .zip(right)
-            .take_while(|(l, r)| accepted::same_item(l, r, compacted))
-            .count();
-        let broken = left.iter().chain(right).any(|item| matches!(item, Item::Broken(_)));
-        if !broken && common == left.len() && common == right.len() {
-            return None;
-        }
-        let at = if broken {
-            let at = |items: &[Item]| items.iter().position(|item| matches!(item, Item::Broken(_)));
-            at(left).or_else(|| at(right)).unwrap_or(common)
-        } else {
-            common
-        };
-        Some(format!(
-            "watcher {id}, item {at} of {} / {}\n  left:  {:?}\n  right: {:?}\n  last request on this stream: {}",
-            left.len(),
-            right.len(),
-            left.get(at),
-            right.get(at),
-            self.last_request,
-        ))
+    /// Empties both sides after a difference.
+    fn forget(&mut self) {
+        let clear =
+            |lanes: &mut Lanes| lanes.by_id.values_mut().for_each(|lane| lane.items.clear());
+        self.left.look(clear);
+        self.right.look(clear);
     }
+}
 
-    /// Empties both sides, which are equal, and gives the number of events.
-    fn forget(&mut self) -> u64 {
-        let living = &mut self.living;
-        let events = self.left.look(|lanes| {
-            let mut events = 0;
-            for (id, lane) in &mut lanes.by_id {
-                for item in lane.items.drain(..) {
-                    match item {
-                        Item::Event(_) => events += 1,
-                        Item::Created { .. } => drop(living.insert(*id)),
-                        _ => {}
-                    }
-                }
-            }
-            events
-        });
-        self.right.look(|lanes| lanes.by_id.values_mut().for_each(|lane| lane.items.clear()));
-        events
+/// Empties a lane, notes a watcher that was created, and gives the number of events.
+fn settle(id: i64, lane: &mut Lane, living: &mut BTreeSet<i64>) -> u64 {
+    let mut events = 0;
+    for item in lane.items.drain(..) {
+        match item {
+            Item::Event(_) => events += 1,
+            Item::Created { .. } => drop(living.insert(id)),
+            _ => {}
+        }
     }
+    events
+}
+
+/// How two watchers differ, in words.
+fn unlike(id: i64, left: &[Item], right: &[Item], compacted: i64) -> Option<String> {
+    let common =
+        left.iter().zip(right).take_while(|(l, r)| accepted::same_item(l, r, compacted)).count();
+    let broken = |items: &[Item]| items.iter().position(|item| matches!(item, Item::Broken(_)));
+    let at = broken(left).or_else(|| broken(right));
+    if at.is_none() && common == left.len() && common == right.len() {
+        return None;
+    }
+    let at = at.unwrap_or(common);
+    Some(format!(
+        "watcher {id}, item {at} of {} / {}\n  left:  {:?}\n  right: {:?}",
+        left.len(),
+        right.len(),
+        left.get(at),
+        right.get(at),
+    ))
 }
 
 /// A read that makes sure that a member has applied everything acknowledged so far.
