@@ -95,7 +95,7 @@ fn learn(shared: &Shared, from: NodeId, body: Bytes) {
             shared.client_urls.lock().insert(from, urls);
         }
         None => {
-            tracing::warn!(peer = format!("{:x}", from.0), "an introduction that can't be read")
+            tracing::warn!(peer = format!("{:x}", from.0), "an introduction that can't be read");
         }
     }
 }

@@ -79,11 +79,6 @@ impl Pending {
         Proposal { sequence, payload: self.seal(sequence, command), scope }
     }
 
-    /// How many wait.
-    pub(super) fn len(&self) -> usize {
-        self.waiters.lock().len()
-    }
-
     /// Gives one outcome.
     pub(super) fn close(&self, sequence: u64, outcome: Outcome, batch: &mut WakeBatch) {
         let waiter = self.waiters.lock().remove(&sequence);
@@ -109,7 +104,10 @@ impl Pending {
     pub(super) fn stop(&self) {
         let waiters = std::mem::take(&mut *self.waiters.lock());
         let mut batch = WakeBatch::default();
-        waiters.into_values().for_each(|one| one.give(Err(ServerError::Stopped), &mut batch));
+        let all: Vec<_> = waiters.into_values().collect();
+        for waiter in all {
+            waiter.give(Err(ServerError::Stopped), &mut batch);
+        }
     }
 
     fn seal(&self, sequence: u64, command: &Command) -> Bytes {

@@ -239,11 +239,10 @@ impl<L: LogStore> RaftLoop<L> {
         }
         for (group, notice) in effects.notices.drain(..) {
             let group = group.0;
-            match notice {
-                Notice::LogTruncated { first } => {
-                    tracing::info!(group, first = first.0, "the log's tail is replaced");
-                }
-                other => tracing::warn!(group, notice = ?other, "raft"),
+            if let Notice::LogTruncated { first } = notice {
+                tracing::info!(group, first = first.0, "the log's tail is replaced");
+            } else {
+                tracing::warn!(group, ?notice, "raft");
             }
         }
         if let Some(progress) = self.node.progress(GROUP) {

@@ -143,9 +143,9 @@ pub(super) struct Standing {
 const NEVER: u64 = u64::MAX;
 
 impl Standing {
-    pub(super) fn new(now: Mono, applied: u64) -> Self {
+    pub(super) fn new(now: Mono, term: Term, applied: u64) -> Self {
         Self {
-            term: AtomicU64::new(0),
+            term: AtomicU64::new(term.0),
             leader: AtomicU64::new(0),
             leads: AtomicBool::new(false),
             commit: AtomicU64::new(applied),
@@ -226,6 +226,7 @@ pub(super) fn server_error(error: ProposeError) -> ServerError {
         ProposeError::LeaderLost => ServerError::TimeoutDueToLeaderFail,
         ProposeError::Superseded => ServerError::LeaderChanged,
         ProposeError::Timeout => ServerError::Timeout,
-        other => ServerError::Internal(other.to_string()),
+        // `ProposeError` may grow.
+        ProposeError::Faulted | _ => ServerError::Internal(error.to_string()),
     }
 }

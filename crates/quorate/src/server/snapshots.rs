@@ -114,6 +114,7 @@ impl Snapshots {
         });
         if progress == SnapshotProgress::Done {
             let (term, snapshot) = (chunk.term, chunk.snapshot.clone());
+            tracing::info!(from = format!("{:x}", from.0), last = %snapshot.last, "received a snapshot");
             let event = NodeEvent::SnapshotReceived { group: GROUP, from, term, snapshot };
             shared.raft.put(RaftInput::Event(event));
         }
@@ -170,12 +171,13 @@ impl Snapshots {
     /// # Errors
     /// It is not there: a mistake of ours.
     pub(super) fn take_ready(&self, wanted: &SnapshotMeta) -> anyhow::Result<IncomingSnapshot> {
-        match std::mem::take(&mut *self.incoming.lock()) {
-            Incoming::Ready { snapshot, file } if snapshot == *wanted => Ok(file),
-            other => {
-                anyhow::bail!("snapshot {} is to be installed, but {other:?} is there", wanted.last)
-            }
+        let found = std::mem::take(&mut *self.incoming.lock());
+        if let Incoming::Ready { snapshot, file } = found
+            && snapshot == *wanted
+        {
+            return Ok(file);
         }
+        anyhow::bail!("snapshot {} is to be installed, but it is not there", wanted.last)
     }
 }
 

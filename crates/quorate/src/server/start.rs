@@ -78,7 +78,8 @@ pub(super) fn start(config: ServerConfig, exit: mpsc::Sender<Exit>) -> anyhow::R
     tell(&identity, &config, was_there, &start);
     let clock = Clock::start();
     let node = recover(&config, &identity, start, clock)?;
-    let shared = share(config, identity, clock, &store, dir, metrics, exit)?;
+    let term = node.view(GROUP).map_or(Term(0), |view| view.term);
+    let shared = share(config, identity, (clock, term), &store, dir, metrics, exit)?;
     Ok(Started { shared: Arc::new(shared), node, log, store })
 }
 
@@ -142,7 +143,7 @@ fn recover(
 fn share(
     config: ServerConfig,
     identity: Identity,
-    clock: Clock,
+    (clock, term): (Clock, Term),
     store: &Store,
     dir: StateDir,
     metrics: Arc<Metrics>,
@@ -160,7 +161,7 @@ fn share(
         calls: Calls::default(),
         watches: Arc::new(Watches::new(reader.revision(), WatchLimits::default())),
         lessor: Mutex::new(Lessor::new(leases)),
-        standing: Standing::new(clock.now(), store.applied().index),
+        standing: Standing::new(clock.now(), term, store.applied().index),
         sizes: Sizes { total: size.total.into(), live: size.in_use.into() },
         metrics,
         transport: OnceLock::new(),
