@@ -256,4 +256,33 @@ proptest! {
         versioned.extend(bytes);
         let _ = Command::decode(&versioned);
     }
+
+    /// Whatever decodes, however it came to be, is applied or refused, and leaves a store that can be read in full.
+    #[test]
+    fn damaged_commands_never_break_the_store(
+        commands in vec((command(), vec((any::<prop::sample::Index>(), any::<u8>()), 0..4)), 1..20),
+    ) {
+        let mut world = World::new();
+        for (command, damage) in commands {
+            let mut bytes = command.encode().to_vec();
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Ok(command) = Command::decode(&bytes) {
+                let _ = world.apply(&command);
+            }
+        }
+        world.purge_all();
+        let reader = world.reader();
+        let everything = pb::RangeRequest {
+            key: Bytes::from("\0"),
+            range_end: Bytes::from("\0"),
+            ..Default::default()
+        };
+        let found = reader.range(&everything).unwrap();
+        prop_assert_eq!(found.kvs.len(), usize::try_from(found.count).unwrap());
+        prop_assert!(reader.hash().is_ok());
+        prop_assert!(reader.events(reader.compact_revision(), usize::MAX, usize::MAX).is_ok());
+    }
 }
