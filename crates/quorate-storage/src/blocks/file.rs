@@ -25,6 +25,10 @@ use crate::vfs::VfsFile;
 /// Groups kept in memory: 4 KiB each, for 4 MiB of the file. Sums of a file up to 16 GiB stay there whole.
 const GROUPS_CACHED_MAX: usize = 4096;
 
+/// Generations between two openings of a file: the upper half counts openings, the lower half syncs. Even, so that the
+/// first sync after an opening writes the header slot that the header found there is not in.
+const OPENING: u64 = 1 << 32;
+
 /// Whether a file is made or found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
@@ -43,6 +47,8 @@ pub(crate) struct BlockFile {
     resizing: Mutex<Sizes>,
     sums: RwLock<Sums>,
     header: Mutex<Head>,
+    /// The generation that was found at the opening.
+    found: u64,
     /// A sync failed: nothing that is on disk can be relied on any more, and nothing is written.
     dead: AtomicBool,
 }
@@ -92,6 +98,7 @@ impl BlockFile {
             report,
             resizing: Mutex::new(Sizes { file: size, shrunk: true }),
             sums: RwLock::new(Sums { groups: BTreeMap::new(), hand: 0 }),
+            found: header.generation,
             header: Mutex::new(Head { header, dirty: true }),
             dead: AtomicBool::new(false),
         };
@@ -99,15 +106,15 @@ impl BlockFile {
         Ok(blocks)
     }
 
-    /// Skips the generation that a crashed sync may have used for sums (and one more, so that the other header slot is
-    /// written), makes the header durable, and cuts the file to its length.
+    /// Leaves the generation behind that a crashed sync may have used for sums, makes the header durable, and cuts the
+    /// file to its length.
     fn start(&self, start: Start) -> io::Result<()> {
         match start {
             Start::New => self.resize_physical(&mut self.sizes(), file_bytes(0))?,
             // What was read may be written but not synced yet: the process died, the machine did not.
             Start::Existing => self.sync_file()?,
         }
-        self.head().header.generation += 2;
+        self.head().header.generation += OPENING;
         self.sync_data()
     }
 
@@ -123,9 +130,11 @@ impl BlockFile {
         self.resizing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The largest generation that sums on disk can have: the one being written when a crash came.
-    fn newest_generation(&self) -> u64 {
-        self.head().header.generation + 1
+    /// Whether sums of `generation` can be on disk: from before the opening, the sync that a crash interrupted included, or
+    /// from after it. If not, the header that was found is older than the last one that was synced.
+    fn is_possible(&self, generation: u64) -> bool {
+        let newest = self.head().header.generation + 1;
+        generation <= self.found + 1 || (self.found + OPENING..=newest).contains(&generation)
     }
 
     fn check_alive(&self) -> io::Result<()> {
@@ -240,11 +249,10 @@ impl BlockFile {
             let what = format!("no whole checksum block for group {number}");
             self.report.corrupt(sum_offset(number, slot), what)
         })?;
-        if group.generation > self.newest_generation() {
+        if !self.is_possible(group.generation) {
             let what = format!(
-                "checksums of generation {}, but the header is of {}: it was lost",
-                group.generation,
-                self.newest_generation() - 1
+                "checksums of generation {}, but the header was of {}: a newer one was lost",
+                group.generation, self.found
             );
             return Err(self.report.corrupt(sum_offset(number, group.slot), what));
         }

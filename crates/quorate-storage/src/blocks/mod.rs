@@ -24,6 +24,8 @@ mod file;
 mod header;
 mod layout;
 mod sums;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::{
     fault::Report,

@@ -125,10 +125,11 @@ fn chunks_are_bounded_and_repeatable() {
     assert!(first.len() > 40);
     assert!(first.iter().all(|chunk| chunk.bytes.len() <= 1000 + 32));
     let mut writer = writer(&view, 1000);
-    for sequence in [7, 0, 39, 38] {
-        writer.seek(sequence).unwrap();
-        assert_eq!(writer.next_sequence(), sequence);
-        assert_eq!(writer.next_chunk().unwrap().as_ref(), first.get(sequence as usize));
+    for number in [7, 0, 39, 38] {
+        let chunk = &first[number];
+        writer.seek(chunk.sequence).unwrap();
+        assert_eq!(writer.next_sequence(), chunk.sequence);
+        assert_eq!(writer.next_chunk().unwrap().as_ref(), Some(chunk));
     }
     let beyond = writer.seek(first.len() as u64 + 1);
     assert!(matches!(beyond, Err(SnapshotError::Incomplete { .. })));
@@ -215,13 +216,12 @@ fn a_bit_that_flips_on_disk_before_the_installation_is_found_there() {
     for offset in (0..size as u64).step_by(size / 40) {
         let incoming = receive(&dir, &sent).unwrap();
         vfs.flip(&path, offset, 0x10);
-        match dir.install(incoming).unwrap_err() {
-            SnapshotError::Corrupt { location, offset: at, .. } => {
-                assert_eq!(location, "/d/snapshot.incoming");
-                assert!(at <= offset && offset < at + 1100, "{at} names the chunk of {offset}");
-            }
-            other => panic!("{other}"),
-        }
+        let error = dir.install(incoming).unwrap_err();
+        let SnapshotError::Corrupt { location, offset: at, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(location, "/d/snapshot.incoming");
+        assert!(at <= offset && offset < at + 1100, "{at} names the chunk of {offset}");
     }
     assert!(content(&*engine.view().unwrap()).is_empty());
     drop((engine, dir));

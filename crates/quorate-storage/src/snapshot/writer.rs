@@ -124,7 +124,7 @@ impl SnapshotWriter {
                 self.stage = Stage::Table(0, None);
             }
             Stage::Table(number, behind) => match self.tables.get(number) {
-                Some(table) => self.stage = self.fill_table(number, *table, behind)?,
+                Some(table) => self.stage = self.fill_table(number, *table, behind.as_deref())?,
                 None => self.encoder.end(),
             },
             Stage::Rest => {}
@@ -137,7 +137,7 @@ impl SnapshotWriter {
         &mut self,
         number: usize,
         table: Table,
-        behind: Option<Vec<u8>>,
+        behind: Option<&[u8]>,
     ) -> Result<Stage, SnapshotError> {
         if behind.is_none() {
             if table.0.len() > NAME_BYTES_MAX {
@@ -147,7 +147,7 @@ impl SnapshotWriter {
         }
         let (mut full_at, mut longest) = (None, 0);
         let (encoder, chunk_bytes) = (&mut self.encoder, self.chunk_bytes);
-        let low = behind.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let low = behind.map_or(Bound::Unbounded, Bound::Excluded);
         self.view.scan(table, (low, Bound::Unbounded), Direction::Forward, &mut |key, value| {
             longest = longest.max(key.len() + value.len());
             if longest > CONTENT_BYTES_MAX {
