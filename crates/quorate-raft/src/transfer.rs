@@ -56,9 +56,8 @@ impl Core {
     /// A leader that must step down asks the voter that holds most to take over, so that nobody waits for a timeout.
     pub(crate) fn hand_over(&mut self, turn: &mut Turn<'_>) {
         let State::Leader(lead) = &self.state else { return };
-        let voters =
-            lead.peers.iter().filter(|peer| self.quorum.contains(peer.node) && peer.recent_active);
-        if let Some(best) = voters.max_by_key(|peer| peer.match_index) {
+        let voters = lead.peers.iter().filter(|peer| self.quorum.contains(peer.node));
+        if let Some(best) = voters.max_by_key(|peer| (peer.recent_active, peer.match_index)) {
             self.send(best.node, Message::TimeoutNow { term: self.term }, turn);
         }
     }

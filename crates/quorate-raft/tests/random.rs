@@ -156,7 +156,7 @@ fn a_slow_network_brings_no_storm_of_terms() {
 
 /// How many seeds are tried; `QUORATE_SEEDS=10000 cargo test -p quorate-raft random` looks for longer.
 fn seeds() -> u64 {
-    std::env::var("QUORATE_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(150)
+    std::env::var("QUORATE_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(100)
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn any_mix_of_faults_is_safe_and_ends_in_progress() {
         commits += cluster.judge.commit_index().0;
     }
     assert!(
-        elections > 500 && grants > 500 && commits > 5000,
+        elections > 300 && grants > 300 && commits > 3000,
         "{elections} elections, {grants} reads, {commits} commits"
     );
 }
