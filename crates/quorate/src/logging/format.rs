@@ -135,10 +135,10 @@ fn level(level: Level) -> &'static str {
     }
 }
 
-/// The last two parts of the file's path, and the line.
+/// The file with its module or crate, and the line.
 fn caller(metadata: &Metadata<'_>) -> String {
     let file = metadata.file().unwrap_or_default();
-    let mut parts = file.rsplitn(3, '/');
+    let mut parts = file.rsplit('/').filter(|part| *part != "src");
     let name = parts.next().unwrap_or_default();
     let folder = parts.next().unwrap_or_default();
     format!("{folder}/{name}:{}", metadata.line().unwrap_or_default())

@@ -1,0 +1,14 @@
+//! The programs as users start them: real processes on loopback ports.
+
+#[cfg(test)]
+#[path = "programs/command_line.rs"]
+mod command_line;
+#[cfg(test)]
+#[path = "programs/demo.rs"]
+mod demo;
+#[cfg(test)]
+#[path = "programs/process.rs"]
+mod process;
+#[cfg(test)]
+#[path = "programs/server.rs"]
+mod server;

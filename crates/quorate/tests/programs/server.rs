@@ -1,0 +1,101 @@
+//! `quorate server`: one member by itself.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::Stdio,
+};
+
+use rustix::process::Signal;
+
+use crate::process::{PATIENCE, Program, ctl, free_ports, lines_until, quorate, text};
+
+/// A member that says it is ready.
+fn start(home: &Path, port: u16) -> Program {
+    let url = |more| format!("http://127.0.0.1:{}", port + more);
+    let arguments = [
+        ("data-dir", text(home).to_owned()),
+        ("listen-client-urls", url(0)),
+        ("advertise-client-urls", url(0)),
+        ("listen-peer-urls", url(1)),
+        ("initial-advertise-peer-urls", url(1)),
+        ("initial-cluster", format!("default={}", url(1))),
+    ]
+    .map(|(flag, value)| format!("--{flag}={value}"));
+    let arguments: Vec<&str> =
+        std::iter::once("server").chain(arguments.iter().map(String::as_str)).collect();
+    let mut program = Program::start(&arguments);
+    lines_until(&mut program.stderr, "ready to serve client requests");
+    program
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_kill() {
+    let home = tempfile::tempdir().unwrap();
+    let port = free_ports();
+    let endpoint = format!("127.0.0.1:{port}");
+    for round in 0..3 {
+        let server = start(home.path(), port);
+        for earlier in 0..round {
+            let key = format!("key{earlier}");
+            let expected = format!("{key}\nvalue{earlier}\n");
+            assert_eq!(ctl(&endpoint, &["get", &key]), Ok(expected));
+        }
+        let (key, value) = (format!("key{round}"), format!("value{round}"));
+        assert_eq!(ctl(&endpoint, &["put", &key, &value]).as_deref(), Ok("OK\n"));
+        assert!(!server.end(Signal::KILL).success());
+    }
+}
+
+#[test]
+fn log_lines_are_json_with_the_keys_of_etcd() {
+    let home = tempfile::tempdir().unwrap();
+    let mut server = start(home.path(), free_ports());
+    server.tell_to_stop();
+    let mut rest = String::new();
+    server.stderr.read_to_string(&mut rest).unwrap();
+    assert!(!rest.is_empty(), "stopping is logged");
+    for line in rest.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        for key in ["level", "ts", "caller", "msg"] {
+            assert!(line[key].is_string(), "{key} in {line}");
+        }
+        assert_ne!(line["level"], "error", "{line}");
+    }
+}
+
+#[test]
+fn garbage_on_either_port_harms_nobody() {
+    let home = tempfile::tempdir().unwrap();
+    let port = free_ports();
+    let _server = start(home.path(), port);
+    for target in [port, port + 1] {
+        for garbage in [&[0_u8; 100][..], &[0xff; 4096], b"\x16\x03\x01 hello", b"\r\n\r\n"] {
+            let mut stream = TcpStream::connect(("127.0.0.1", target)).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            // The other side may have closed before everything is written.
+            let _ = stream.write_all(garbage);
+        }
+    }
+    let endpoint = format!("127.0.0.1:{port}");
+    assert_eq!(ctl(&endpoint, &["put", "a", "b"]).as_deref(), Ok("OK\n"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_reason_to_panic() {
+    let home = tempfile::tempdir().unwrap();
+    let port = free_ports();
+    let _server = start(home.path(), port);
+    let endpoint = format!("127.0.0.1:{port}");
+    ctl(&endpoint, &["put", "a", "b"]).unwrap();
+    let mut child = quorate()
+        .args(["ctl", "--endpoints", &endpoint, "get", "", "--prefix"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
