@@ -52,7 +52,7 @@ impl Default for Limits {
             queue_bytes_max: 64 << 20,
             inbound_max: 256,
             handshake_wait: Duration::from_secs(2),
-            idle_wait_max: Duration::from_secs(10),
+            idle_wait_max: Duration::from_secs(5),
             write_wait_max: Duration::from_secs(5),
             ping_interval: Duration::from_secs(1),
             redial_wait_min: Duration::from_millis(20),

@@ -135,6 +135,14 @@ impl Lines {
 /// # Errors
 /// For a table of what has none, and when the output fails.
 pub(super) fn show(format: Format, hex: bool, answer: &impl Answer) -> Result<(), Failure> {
+    Ok(render(format, hex, answer)?.flush()?)
+}
+
+/// Writes `answer` to memory.
+///
+/// # Errors
+/// For a table of what has none.
+fn render(format: Format, hex: bool, answer: &impl Answer) -> Result<Lines, Failure> {
     let mut out = Lines::new(hex);
     match format {
         Format::Simple => answer.simple(&mut out),
@@ -145,7 +153,7 @@ pub(super) fn show(format: Format, hex: bool, answer: &impl Answer) -> Result<()
             None => return Err(coded(exit::FEATURE, "table not supported as output format")),
         },
     }
-    Ok(out.flush()?)
+    Ok(out)
 }
 
 /// JSON as Go writes it: three signs that browsers could take for markup are escaped.
@@ -199,3 +207,6 @@ impl fmt::Display for Table {
         write!(f, "└{}┘", bars.join("┴"))
     }
 }
+
+#[cfg(test)]
+mod tests;
