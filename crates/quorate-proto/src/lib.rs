@@ -5,25 +5,49 @@
 //! protobuf compiler.
 
 /// Users, roles and permissions.
-#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 pub mod authpb {
     include!("generated/authpb.rs");
 }
 
 /// Requests and responses of etcd's API.
-#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 pub mod etcdserverpb {
     include!("generated/etcdserverpb.rs");
 }
 
 /// Key-values and events.
-#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 pub mod mvccpb {
     include!("generated/mvccpb.rs");
 }
 
 /// gRPC's health protocol.
-#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 pub mod health {
     include!("generated/grpc.health.v1.rs");
 }
@@ -35,6 +59,7 @@ pub mod health {
     unused_qualifications,
     clippy::all,
     clippy::pedantic,
+    clippy::allow_attributes_without_reason,
     reason = "generated code"
 )]
 pub mod grpc {
@@ -48,6 +73,7 @@ pub mod grpc {
     unused_qualifications,
     clippy::all,
     clippy::pedantic,
+    clippy::allow_attributes_without_reason,
     reason = "generated code"
 )]
 pub mod grpc_health {
