@@ -25,6 +25,9 @@ use super::{
     segments::Segments,
 };
 
+/// A page that nothing was ever written to.
+const UNUSED: [u8; 4096] = [0; 4096];
+
 /// What the log is after a replay.
 #[derive(Debug)]
 pub(super) struct Replayed {
@@ -75,12 +78,12 @@ fn discard_unborn(
     image: &mut Vec<u8>,
 ) -> Result<(), LogError> {
     let Some(newest) = numbers.last().copied() else { return Ok(()) };
-    segments.load(newest, image)?;
-    let flaw = match SegmentHeader::decode(image) {
+    let flaw = match SegmentHeader::decode(&segments.peek(newest)?) {
         Ok(header) if header.number == newest => return Ok(()),
         Ok(_) => "header of another segment",
         Err(flaw) => flaw,
     };
+    segments.load(newest, image)?;
     let only = newest != 1 && !numbers.contains(&(newest - 1));
     let marked = mark.is_some_and(|mark| mark.segment >= newest);
     if only || marked || has_batch(image, |header| header.segment == newest) {
@@ -114,11 +117,15 @@ fn split_strays(numbers: &mut Vec<u64>) -> Vec<u64> {
 
 /// Whether the header of any batch in `image`, wherever it stands, is readable and as wanted.
 fn has_batch(image: &[u8], wanted: impl Fn(&BatchHeader) -> bool) -> bool {
-    let places = (0..image.len()).step_by(ALIGN);
-    places.map(|at| image.get(at..).unwrap_or_default()).any(|bytes| {
+    let readable = |at: usize| {
+        let bytes = image.get(at..).unwrap_or_default();
         bytes.starts_with(&BATCH_MAGIC)
             && BatchHeader::decode(bytes).is_ok_and(|(header, _)| wanted(&header))
-    })
+    };
+    // Room that was never used is passed over in large steps.
+    let pages = image.chunks(UNUSED.len()).zip((0..).step_by(UNUSED.len()));
+    let mut used = pages.filter(|(page, _)| !UNUSED.starts_with(page));
+    used.any(|(page, start)| (start..start + page.len()).step_by(ALIGN).any(readable))
 }
 
 /// A replay on its way.

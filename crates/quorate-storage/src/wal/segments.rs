@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,7 +15,7 @@ use quorate_node::LogError;
 
 use super::{
     error,
-    format::{DATA_START, SegmentHeader},
+    format::{DATA_START, SEGMENT_HEADER_BYTES, SegmentHeader},
 };
 use crate::vfs::{Open, Vfs, VfsFile};
 
@@ -89,14 +90,27 @@ impl Segments {
         &self.dir
     }
 
+    /// The header of segment `number`, as it stands there.
+    pub(super) fn peek(&self, number: u64) -> Result<Vec<u8>, LogError> {
+        let path = self.path(number);
+        let failed = |what, source| error::io(&path, what, source);
+        let file = self.vfs.open(&path, Open::Read).map_err(|e| failed("open", e))?;
+        let mut head = vec![0; SEGMENT_HEADER_BYTES];
+        match file.read_exact_at(&mut head, 0) {
+            Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => Ok(Vec::new()),
+            Err(source) => Err(failed("read", source)),
+            Ok(()) => Ok(head),
+        }
+    }
+
     /// Opens segment `number`, which exists, and reads all of it into `image`.
     pub(super) fn load(&mut self, number: u64, image: &mut Vec<u8>) -> Result<(), LogError> {
         let path = self.path(number);
         let failed = |what, source| error::io(&path, what, source);
         let file = self.vfs.open(&path, Open::Existing).map_err(|e| failed("open", e))?;
         let size_bytes = file.size_bytes().map_err(|e| failed("ask for its length", e))?;
-        image.clear();
-        image.resize(usize::try_from(size_bytes).unwrap_or(usize::MAX), 0);
+        // Fresh zeroes come from the system for nothing; filling the old buffer would cost.
+        *image = vec![0; usize::try_from(size_bytes).unwrap_or(usize::MAX)];
         file.read_exact_at(image, 0).map_err(|e| failed("read", e))?;
         self.live.insert(number, Segment { file, path, size_bytes, end: DATA_START });
         Ok(())
