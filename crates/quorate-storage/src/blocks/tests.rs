@@ -160,6 +160,36 @@ fn reads_that_go_astray_once_are_read_again() {
 }
 
 #[test]
+fn a_closed_file_has_four_copies_of_its_header() {
+    let (vfs, file) = made(10);
+    file.write(0, &[8; 320]).unwrap();
+    file.sync_data().unwrap();
+    file.close().unwrap();
+    drop(file);
+    for slot in [0, 1] {
+        let after = vfs.crashed_copy(CrashStyle::KeepAll, 0);
+        after.flip(Path::new(PATH), slot * BLOCK + 100, 1);
+        after.flip(Path::new(PATH), (slot + 2) * BLOCK + 200, 1);
+        let mut bytes = [0; 320];
+        open(&after, Start::Existing).unwrap().read(0, &mut bytes).unwrap();
+        assert_eq!(bytes, [8; 320]);
+    }
+}
+
+#[test]
+fn a_sum_block_whose_read_went_astray_is_read_again() {
+    let (vfs, file) = made(10);
+    for fill in 1..3 {
+        file.write(BLOCK, &block(fill)).unwrap();
+        file.sync_data().unwrap();
+    }
+    drop(file);
+    let file = open(&vfs, Start::Existing).unwrap();
+    vfs.set_faults(Faults { misdirect_read: Some(0), ..Faults::default() });
+    assert_eq!(read(&file, 1).unwrap(), 2);
+}
+
+#[test]
 fn a_failed_sync_is_final() {
     let (vfs, file) = made(10);
     file.write(BLOCK, &block(1)).unwrap();
@@ -178,6 +208,10 @@ enum Step {
     Crash(usize, u64),
     /// The power goes at this call of the next sync.
     Interrupted(u64, usize, u64),
+    /// The power goes once more, at this call of the opening after a crash.
+    CrashInOpening(u64, usize, u64),
+    /// The process dies, the machine does not.
+    Kill,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -189,6 +223,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4_usize, any::<u64>()).prop_map(|(style, seed)| Step::Crash(style, seed)),
         2 => (0..8_u64, 0..4_usize, any::<u64>())
             .prop_map(|(call, style, seed)| Step::Interrupted(call, style, seed)),
+        2 => (0..10_u64, 0..4_usize, any::<u64>())
+            .prop_map(|(call, style, seed)| Step::CrashInOpening(call, style, seed)),
+        2 => Just(Step::Kill),
     ]
 }
 
@@ -237,6 +274,14 @@ impl Tenant {
                 self.synced();
             }
             Step::Crash(style, seed) => self.crash(style, seed),
+            Step::CrashInOpening(call, style, seed) => {
+                self.vfs.crash(CrashStyle::ALL[style], seed);
+                let faults = Faults { power_off_at_call: Some(call), ..Faults::default() };
+                self.vfs.set_faults(faults);
+                let _ = open(&self.vfs, Start::Existing);
+                self.crash(style, seed.wrapping_add(1));
+            }
+            Step::Kill => self.reopen(),
             Step::Interrupted(call, style, seed) => {
                 let faults = Faults { power_off_at_call: Some(call), ..Faults::default() };
                 self.vfs.set_faults(faults);
@@ -263,10 +308,14 @@ impl Tenant {
         }
     }
 
-    /// Afterwards header and length are together of the last sync or of the one that was interrupted; every block
-    /// that was not written since the last sync is there; one that was is old, new, or refused.
     fn crash(&mut self, style: usize, seed: u64) {
         self.vfs.crash(CrashStyle::ALL[style], seed);
+        self.reopen();
+    }
+
+    /// Afterwards header and length are together of the last sync or of the one that was interrupted; every block
+    /// that was not written since the last sync is there; one that was is old, new, or refused.
+    fn reopen(&mut self) {
         self.file = open(&self.vfs, Start::Existing).unwrap();
         let mut header = [0; 1];
         self.file.read(319, &mut header).unwrap();
