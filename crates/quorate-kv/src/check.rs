@@ -23,18 +23,26 @@ pub fn range(request: &pb::RangeRequest) -> Result<(), RequestError> {
         .map_err(|_| RequestError::InvalidSortOption)
 }
 
-/// A streamed range: as [`range()`], in key order, without revision filters.
+/// A streamed range: as [`range()`], in no particular order or in key order, without revision filters.
 ///
 /// # Errors
 /// As [`range()`], and [`RequestError::StreamUnsupported`].
 pub fn range_stream(request: &pb::RangeRequest) -> Result<(), RequestError> {
     range(request)?;
-    let sorted = request.sort_order != 0 || request.sort_target != 0;
+    let sorted = !is_default_ordering(request);
     let filtered = request.min_mod_revision != 0
         || request.max_mod_revision != 0
         || request.min_create_revision != 0
         || request.max_create_revision != 0;
     if sorted || filtered { Err(RequestError::StreamUnsupported) } else { Ok(()) }
+}
+
+/// Whether a range asks for no order, or for the one that it has anyway (etcd `server/etcdserver/txn/range.go`).
+pub fn is_default_ordering(request: &pb::RangeRequest) -> bool {
+    use range_request::{SortOrder, SortTarget};
+    let by_key = request.sort_target == i32::from(SortTarget::Key);
+    request.sort_order == i32::from(SortOrder::None)
+        || (by_key && request.sort_order == i32::from(SortOrder::Ascend))
 }
 
 /// A put.

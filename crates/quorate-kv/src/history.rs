@@ -63,22 +63,37 @@ fn event(rev: Rev, tombstone: bool, pair: KeyValue) -> Event {
 /// Source: etcd `server/storage/mvcc/hash.go`, `kvstore.go` `hashByRev`.
 pub(crate) fn hash_kv(picture: &Picture<'_>, requested: i64) -> Result<HashKv, ReadError> {
     let revision = picture.resolve(requested)?;
+    Ok(hash_history(picture, picture.compact_revision, revision)?)
+}
+
+/// The hash up to the compacted revision as it was before that compaction, when `previous` was the compacted revision.
+/// Right only as long as nothing was purged since.
+///
+/// Source: etcd `server/storage/mvcc/kvstore_compaction.go`.
+pub(crate) fn hash_compacted(picture: &Picture<'_>, previous: i64) -> Result<HashKv, Error> {
+    hash_history(picture, previous, picture.compact_revision)
+}
+
+fn hash_history(
+    picture: &Picture<'_>,
+    compact_revision: i64,
+    revision: i64,
+) -> Result<HashKv, Error> {
     let everything = Stretch::new(Span::new(b"\0", b"\0"));
     let mut any_alive = false;
     index::scan(picture.view, &everything, revision, &mut |_| {
         any_alive = true;
         Ok(ControlFlow::Break(()))
     })?;
-    let keep_at = if any_alive { revision } else { picture.compact_revision };
+    let keep_at = if any_alive { revision } else { compact_revision };
     let mut hash = crc32c::crc32c(b"key");
     scan(picture.view, 0, revision, &mut |rev, tombstone, key, value| {
-        if rev.main > picture.compact_revision || is_kept(picture, keep_at, rev, key, value)? {
+        if rev.main > compact_revision || is_kept(picture, keep_at, rev, key, value)? {
             hash = crc32c::crc32c_append(hash, &etcd_key(rev, tombstone));
             hash = crc32c::crc32c_append(hash, value);
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    let compact_revision = picture.compact_revision;
     Ok(HashKv { hash, compact_revision, hash_revision: revision })
 }
 

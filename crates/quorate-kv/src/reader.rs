@@ -125,6 +125,16 @@ impl Reader {
         history::hash_kv(&self.picture(), revision)
     }
 
+    /// The hash up to the compacted revision as [`Reader::hash_kv`] gave it before that compaction, when
+    /// `previous_compact_revision` was the compacted one. Right only on a reader from before the purge that follows;
+    /// members keep it to compare themselves with.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`] only.
+    pub fn hash_compacted(&self, previous_compact_revision: i64) -> Result<HashKv, ReadError> {
+        Ok(history::hash_compacted(&self.picture(), previous_compact_revision)?)
+    }
+
     /// A hash of the whole replicated state: history, leases, alarms, revisions. For comparing members that have applied
     /// the same log; not etcd's number.
     ///

@@ -56,12 +56,16 @@ impl RangeStream {
         })
     }
 
-    /// The next piece, in key order. Only the last has a header, `more` and `count`.
+    /// The next piece, in key order. Only the last has a header, `more` and `count`. A range by another target is sorted as
+    /// a whole, and so is one piece (etcd sorts each piece by itself, and loses its place).
     ///
     /// # Errors
     /// [`ReadError::Store`] only: the state is pinned, so a compaction meanwhile does not disturb it.
     pub fn next_chunk(&mut self) -> Result<Option<pb::RangeResponse>, ReadError> {
         let Some(rest) = self.rest.take() else { return Ok(None) };
+        if self.request.sort_target != i32::from(pb::range_request::SortTarget::Key) {
+            return self.reader.range(&self.request).map(Some);
+        }
         let keys_max = if self.request.count_only { 0 } else { self.chunk_keys };
         let hits = self.hits(&rest, keys_max.min(self.limit_left()))?;
         let mut chunk = pb::RangeResponse::default();

@@ -43,7 +43,7 @@ pub(super) fn pieces<B: Backend>(
 
 /// etcd tells sorting and filtering apart in its refusal.
 fn refuse_unsupported(request: &RangeRequest) -> Result<(), ServerError> {
-    let sorted = request.sort_order != 0 || request.sort_target != 0;
+    let sorted = !check::is_default_ordering(request);
     match check::range_stream(request) {
         Err(RequestError::StreamUnsupported) if !sorted => {
             Err(ServerError::Unimplemented("RangeStream does not support revision filters"))

@@ -83,13 +83,27 @@ fn a_stream_stays_at_its_revision() {
     assert_eq!((last.count, last.header.unwrap().revision), (30, 31));
 }
 
+/// etcd's own client suite streams by value without an order.
+#[test]
+fn a_target_without_an_order_is_sorted_as_a_whole() {
+    let mut world = filled(0);
+    for (key, value) in [("k1", "c"), ("k2", "a"), ("k3", "b")] {
+        world.put(key, value);
+    }
+    let request = pb::RangeRequest { sort_target: 4, ..list("k", "l") };
+    let stream = world.reader().range_stream(&request, 1).unwrap();
+    let [whole] = <[_; 1]>::try_from(chunks(stream)).unwrap();
+    let keys: Vec<_> = whole.kvs.iter().map(|kv| kv.key.clone()).collect();
+    assert_eq!((keys, whole.count), (vec!["k2".into(), "k3".into(), "k1".into()], 3));
+}
+
 #[test]
 fn sorting_and_filters_are_not_streamed() {
     let world = filled(1);
     let start = |request| refused(world.reader().range_stream(&request, 1).map(|_| ()));
     for request in [
-        pb::RangeRequest { sort_order: 1, ..list("k", "l") },
-        pb::RangeRequest { sort_target: 4, ..list("k", "l") },
+        pb::RangeRequest { sort_order: 2, ..list("k", "l") },
+        pb::RangeRequest { sort_order: 1, sort_target: 4, ..list("k", "l") },
         pb::RangeRequest { min_mod_revision: 1, ..list("k", "l") },
     ] {
         assert_eq!(start(request), Err(RequestError::StreamUnsupported));
