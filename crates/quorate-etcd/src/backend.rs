@@ -9,7 +9,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use quorate_kv::{Command, ReadError, Reader, Reply, RequestError};
+use quorate_kv::{Command, HashKv, ReadError, Reader, Reply, RequestError};
 use quorate_proto::etcdserverpb::Member;
 
 use crate::watches::Watches;
@@ -71,6 +71,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Where the member publishes every applied revision.
     fn watches(&self) -> &Arc<Watches>;
+
+    /// The hash that was kept of a compaction at exactly `revision`, if one was.
+    fn compaction_hash(&self, revision: i64) -> Option<HashKv>;
 
     /// Resolves once this member has physically removed what a compaction at `revision` made unreachable.
     ///

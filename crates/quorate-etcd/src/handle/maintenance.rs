@@ -79,7 +79,8 @@ pub async fn hash<B: Backend>(
     Ok(HashResponse { header: Some(front.header_at(revision)), hash })
 }
 
-/// Hashes the history of this member up to a revision; the same as etcd's over the same history.
+/// Hashes the history of this member up to a revision; the same as etcd's over the same history. At the revision of a recent
+/// compaction it is what it was before that compaction.
 ///
 /// # Errors
 /// Those of [`Reader::hash_kv`].
@@ -89,7 +90,10 @@ pub async fn hash_kv<B: Backend>(
 ) -> Result<HashKvResponse, ServerError> {
     let reader = front.backend.reader();
     let revision = reader.revision();
-    let hashed = long_read(reader, move |reader| Ok(reader.hash_kv(request.revision)?)).await?;
+    let hashed = match front.backend.compaction_hash(request.revision) {
+        Some(kept) => kept,
+        None => long_read(reader, move |reader| Ok(reader.hash_kv(request.revision)?)).await?,
+    };
     Ok(HashKvResponse {
         header: Some(front.header_at(revision)),
         hash: hashed.hash,

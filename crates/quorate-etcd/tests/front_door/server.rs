@@ -17,7 +17,7 @@ use quorate_etcd::{
     watches::Watches,
 };
 use quorate_kv::{
-    Command, Committed, Lessor, Reader, Reply, Store, lessor::Renewal, watch::WatchLimits,
+    Command, Committed, HashKv, Lessor, Reader, Reply, Store, lessor::Renewal, watch::WatchLimits,
 };
 use quorate_proto::etcdserverpb::Member;
 use tonic::{Code, Status, transport::Channel};
@@ -154,6 +154,10 @@ impl Backend for Memory {
 
     fn watches(&self) -> &Arc<Watches> {
         &self.0.watches
+    }
+
+    fn compaction_hash(&self, _: i64) -> Option<HashKv> {
+        None
     }
 
     async fn purged(&self, _: i64) -> Result<(), ServerError> {

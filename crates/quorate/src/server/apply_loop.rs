@@ -14,12 +14,13 @@ use std::{
 
 use anyhow::Context;
 use quorate_engine::Durability;
-use quorate_kv::{Committed, Store};
+use quorate_kv::{Committed, Reader, Store};
 use quorate_node::{Apply, Entry, Envelope, NodeEvent, RoleChange};
 use quorate_raft::{EntryKind, Index, Role, SnapshotMeta};
 
 use super::{
     clock::nanoseconds,
+    hashes,
     pending::{Outcome, Waiter},
     shared::{ApplyInput, GROUP, RaftInput, Shared},
     slot::WakeBatch,
@@ -44,6 +45,8 @@ pub(super) struct ApplyLoop {
     /// There may be something to purge.
     purging: bool,
     purge_waiters: Vec<(i64, Waiter<()>)>,
+    /// A compaction is being hashed.
+    hashing: bool,
     stopping: bool,
 }
 
@@ -57,6 +60,7 @@ impl ApplyLoop {
             last_checkpoint: Instant::now(),
             purging: true,
             purge_waiters: Vec::new(),
+            hashing: false,
             stopping: false,
         }
     }
@@ -101,6 +105,7 @@ impl ApplyLoop {
                 ApplyInput::Role(change) => self.change_role(&change),
                 ApplyInput::Install(snapshot, done) => self.install(&snapshot, &done)?,
                 ApplyInput::Purged(revision, waiter) => self.purge_waiters.push((revision, waiter)),
+                ApplyInput::Hashed => self.hashing = false,
                 ApplyInput::Stop | ApplyInput::Entries(_) => self.stopping = true,
             }
         }
@@ -143,8 +148,12 @@ impl ApplyLoop {
             .context("the state machine can't apply")?;
         self.shared.metrics.backend_commit_seconds.observe(begun.elapsed());
         self.runs_unsynced += 1;
-        self.purging |= output.compacted.is_some();
-        self.shared.reader.store(Arc::new(self.store.reader()));
+        let reader = self.store.reader();
+        if output.compacted.is_some() {
+            self.purging = true;
+            self.hash_compaction(&reader)?;
+        }
+        self.shared.reader.store(Arc::new(reader));
         self.note_sizes()?;
         self.shared.watches.publish(&output.revisions);
         if !output.leases.is_empty() {
@@ -158,6 +167,17 @@ impl ApplyLoop {
         let outcomes = outcomes.collect();
         self.shared.pending.close_all(outcomes, &mut WakeBatch::default());
         self.tell_applied();
+        Ok(())
+    }
+
+    /// One at a time: a compaction that comes while another is being hashed has no hash kept.
+    fn hash_compaction(&mut self, reader: &Reader) -> anyhow::Result<()> {
+        if !self.hashing {
+            let previous = self.shared.reader.load().compact_revision();
+            hashes::start(Arc::clone(&self.shared), reader.clone(), previous)
+                .context("start a thread that hashes a compaction")?;
+            self.hashing = true;
+        }
         Ok(())
     }
 
@@ -227,7 +247,7 @@ impl ApplyLoop {
 
     /// Tells those who wait that there is nothing left to purge.
     fn end_purges(&mut self) {
-        if self.purging || self.purge_waiters.is_empty() {
+        if self.purging || self.hashing || self.purge_waiters.is_empty() {
             return;
         }
         let compacted = self.store.reader().compact_revision();

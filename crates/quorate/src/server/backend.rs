@@ -10,7 +10,7 @@ use quorate_etcd::{
     backend::{Backend, Identity, LeaseTimeToLive, ServerError, SnapshotStream, Status},
     watches::Watches,
 };
-use quorate_kv::{Command, Reader, Reply, RequestError, TABLES};
+use quorate_kv::{Command, HashKv, Reader, Reply, RequestError, TABLES};
 use quorate_node::Scope;
 use quorate_proto::etcdserverpb::{
     AlarmRequest, AlarmType, Member, TxnRequest, alarm_request::AlarmAction, request_op::Request,
@@ -114,6 +114,10 @@ impl Backend for Handle {
 
     fn watches(&self) -> &Arc<Watches> {
         &self.0.watches
+    }
+
+    fn compaction_hash(&self, revision: i64) -> Option<HashKv> {
+        self.0.hashes.at(revision)
     }
 
     async fn purged(&self, revision: i64) -> Result<(), ServerError> {

@@ -24,6 +24,7 @@ use quorate_raft::{GroupId, Mono, NodeId, Role, SnapshotMeta, Term};
 use super::{
     QUOTA_BYTES_DEFAULT, ServerConfig,
     clock::Clock,
+    hashes::CompactionHashes,
     identity::Identity,
     inbox::Inbox,
     pending::{Pending, Waiter},
@@ -58,6 +59,8 @@ pub(super) enum ApplyInput {
     Install(SnapshotMeta, mpsc::Sender<()>),
     /// Somebody waits until what was compacted up to this revision is gone.
     Purged(i64, Waiter<()>),
+    /// The compaction that was being hashed is.
+    Hashed,
     /// Checkpoint and end.
     Stop,
 }
@@ -89,6 +92,7 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) transport: OnceLock<Transport>,
     pub(super) snapshots: Snapshots,
+    pub(super) hashes: CompactionHashes,
     /// Where clients find the members that are or were connected.
     pub(super) client_urls: Mutex<BTreeMap<NodeId, Vec<String>>>,
     pub(super) exit: Mutex<mpsc::Sender<Exit>>,

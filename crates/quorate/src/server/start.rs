@@ -28,6 +28,7 @@ use quorate_storage::{
 use super::{
     ServerConfig,
     clock::{Clock, nanoseconds},
+    hashes::CompactionHashes,
     identity::Identity,
     inbox::Inbox,
     pending::Pending,
@@ -166,6 +167,7 @@ fn share(
         metrics,
         transport: OnceLock::new(),
         snapshots: Snapshots::new(dir, random()),
+        hashes: CompactionHashes::default(),
         client_urls: Mutex::new(BTreeMap::from([(me, config.advertise_client_urls.clone())])),
         exit: Mutex::new(exit),
         reader: ArcSwap::from_pointee(reader),
