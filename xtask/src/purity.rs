@@ -2,7 +2,7 @@
 //! from run to run.
 //!
 //! It reads the source and not the compiled program: a `use` is flattened first, and a path in the middle of code counts as
-//! well. Something hidden behind a macro of another crate would pass; the list of crates in [`walls`](crate::walls) is the
+//! well. Something hidden behind a macro of another crate would pass; the list of crates in [`walls`] is the
 //! answer to that.
 
 use anyhow::{Result, bail};

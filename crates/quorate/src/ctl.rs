@@ -2,7 +2,7 @@
 //!
 //! It speaks to any etcd. What it prints is what etcdctl 3.7.1 prints for the same answers, so that scripts can't tell;
 //! errors say more where etcdctl's say little. Each verb has its file: its flags, its requests, its four formats
-//! ([`print`](self::print) knows the formats' common parts).
+//! ([`mod@print`] knows the formats' common parts).
 //!
 //! Left out: users, roles, snapshots, locks and elections; TLS and passwords; the `protobuf` format.
 

@@ -100,7 +100,7 @@ impl Default for WatchLimits {
     }
 }
 
-/// The past as a stream needs it; [`Reader`](crate::Reader) is the real one.
+/// The past as a stream needs it; [`Reader`] is the real one.
 pub trait History {
     /// Newest revision this view holds.
     fn revision(&self) -> i64;

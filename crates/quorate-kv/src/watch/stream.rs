@@ -30,8 +30,8 @@ const TOO_MANY_WATCHERS: &str = "etcdserver: too many watchers on the watch stre
 ///
 /// Invariants:
 /// - every watcher in step has been handed all it wants below `pulled`, except what lies in `feed`;
-/// - `behind` holds exactly the watchers that are [`Position::Behind`], by their cursor;
-/// - a watcher that is not [`Position::Ended`] is in `matching` and registered with the hub.
+/// - `behind` holds exactly the watchers that are `Position::Behind`, by their cursor;
+/// - a watcher that is not `Position::Ended` is in `matching` and registered with the hub.
 #[derive(Debug)]
 pub struct WatchStream {
     id: StreamId,
