@@ -34,7 +34,9 @@ fn generate(root: &Path) -> Result<Generated> {
     tonic_prost_build::configure()
         .bytes(".")
         .out_dir(&services)
+        .extern_path(".authpb", "crate::authpb")
         .extern_path(".etcdserverpb", "crate::etcdserverpb")
+        .extern_path(".mvccpb", "crate::mvccpb")
         .extern_path(".grpc.health.v1", "crate::health")
         .compile_fds(descriptors)
         .context("generate services")?;
