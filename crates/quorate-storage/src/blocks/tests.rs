@@ -162,7 +162,7 @@ fn reads_that_go_astray_once_are_read_again() {
 /// A file whose last durable header, in all of its sectors, says 2. With `cut_off`, the process died in the next sync, before this write.
 fn died(cut_off: Option<u64>) -> MemoryVfs {
     let (vfs, file) = made(20);
-    file.write(BLOCK, &[1; 9 * BLOCK_BYTES]).unwrap();
+    file.write(BLOCK, &vec![1; 9 * BLOCK_BYTES]).unwrap();
     for header in 1..3 {
         file.write(0, &[header; 4000]).unwrap();
         file.sync_data().unwrap();
