@@ -126,6 +126,7 @@ impl Node {
     pub fn progress(&self, group: GroupId) -> Option<Progress> {
         self.groups.get(&group).map(|group| Progress {
             committed: group.committed,
+            handed: group.handed,
             applied: group.applied,
             proposals: group.proposals.len(),
             reads: group.reads.len(),
@@ -138,6 +139,8 @@ impl Node {
 pub struct Progress {
     /// The last entry that is committed and durable here.
     pub committed: Index,
+    /// The last entry that the state machine was given; it gets more as it applies.
+    pub handed: Index,
     /// The last entry that the state machine has applied.
     pub applied: Index,
     /// Proposals of this node without an answer.

@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use quorate_etcd::{
     backend::{Backend, Identity, LeaseTimeToLive, ServerError, SnapshotStream, Status},
+    metrics::Gauge,
     watches::Watches,
 };
 use quorate_kv::{Command, HashKv, Reader, Reply, RequestError, TABLES};
@@ -50,11 +51,9 @@ impl Backend for Handle {
     async fn propose(&self, command: Command) -> Result<Reply, ServerError> {
         self.check_room(&command)?;
         let slot = Slot::here();
-        self.0.metrics.proposals_pending.add(1);
+        let _counted = Counted::new(&self.0.metrics.proposals_pending);
         self.0.propose(&command, Scope::Anywhere, Some(Waiter::Task(Arc::clone(&slot))));
-        let outcome = Wait(slot).await;
-        self.0.metrics.proposals_pending.add(-1);
-        outcome
+        Wait(slot).await
     }
 
     async fn read_barrier(&self) -> Result<(), ServerError> {
@@ -207,6 +206,22 @@ impl Handle {
                 answer.unwrap_or(Answer::TryAgain)
             }
         }
+    }
+}
+
+/// One more in a gauge until it is dropped, also when the client goes away.
+struct Counted<'a>(&'a Gauge);
+
+impl<'a> Counted<'a> {
+    fn new(gauge: &'a Gauge) -> Self {
+        gauge.add(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.add(-1);
     }
 }
 

@@ -93,7 +93,8 @@ impl<L: LogStore> RaftLoop<L> {
     fn must_hear_of_applied(&self) -> bool {
         let progress = self.node.progress(GROUP).unwrap_or_default();
         let lag = progress.committed.0 - progress.applied.0;
-        let waits = lag > 0 && (progress.reads > 0 || lag > LAG_WATCHED);
+        let stands = progress.handed < progress.committed;
+        let waits = lag > 0 && (stands || progress.reads > 0 || lag > LAG_WATCHED);
         waits && self.shared.standing.want_applied(self.told_applied)
     }
 
