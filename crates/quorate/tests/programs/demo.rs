@@ -82,6 +82,7 @@ fn a_node_that_dies_is_reported_and_the_others_serve() {
     assert!(lines[0].starts_with(&expected), "{lines:?}");
     assert_eq!(ctl_at_last(&demo.endpoint(0), &["put", "still", "here"]), "OK\n");
     assert_eq!(ctl_at_last(&demo.endpoint(2), &["get", "still"]), "still\nhere\n");
+    assert!(demo.program.end(Signal::TERM).success());
 }
 
 #[test]
