@@ -98,7 +98,7 @@ func begin(loadCtx, watchCtx context.Context, load *sync.WaitGroup, c *cluster, 
 		if err != nil {
 			return nil, err
 		}
-		o := &observer{member: m.name}
+		o := &observer{member: m.name, endpoint: m.client}
 		observers = append(observers, o)
 		go func() {
 			defer client.Close()
@@ -198,10 +198,31 @@ func settle(c *cluster, w *workload, admin *clientv3.Client, observers []*observ
 			time.Sleep(10 * time.Millisecond)
 		}
 		if o.revision.Load() < last {
-			w.violate("watch on %s saw revision %d, not %d", o.member, o.revision.Load(), last)
+			w.violate("watch on %s saw revision %d, not %d; %s", o.member, o.revision.Load(), last, secondOpinion(o))
 		}
 	}
-	compareHashes(ctx, c, w, admin, final.Header.Revision)
+	hashCtx, cancelHash := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancelHash()
+	compareHashes(hashCtx, c, w, admin, final.Header.Revision)
+}
+
+// secondOpinion tells what a new watch and a plain read of the same member see, so that a silent watch can be told from a silent member.
+func secondOpinion(o *observer) string {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	client, err := connect(o.endpoint)
+	if err != nil {
+		return err.Error()
+	}
+	defer client.Close()
+	var said []string
+	if read, err := client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithSerializable()); err != nil {
+		said = append(said, fmt.Sprintf("a read fails: %v", err))
+	} else {
+		said = append(said, fmt.Sprintf("a read is at revision %d", read.Header.Revision))
+	}
+	response, open := <-client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(o.revision.Load()+1))
+	return strings.Join(append(said, fmt.Sprintf("a new watch gets %d events (open %v, error %v)", len(response.Events), open, response.Err())), ", ")
 }
 
 func compareHashes(ctx context.Context, c *cluster, w *workload, admin *clientv3.Client, revision int64) {

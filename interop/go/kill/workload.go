@@ -180,6 +180,7 @@ func pause(ctx context.Context) {
 // observer follows the whole history by one watch that lives through every kill.
 type observer struct {
 	member   string
+	endpoint string
 	revision atomic.Int64
 	events   atomic.Int64
 	versions map[string]int64
