@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 use quorate_raft::{
-    Append, Effects, EntryKind, EntryMeta, EntryRange, Event, Index, Io, Message, NodeId, Notice,
-    Origin, SnapshotMeta, Term, Verdict,
+    Append, Effects, EntryKind, EntryMeta, EntryRange, Event, Index, Io, Message, Mono, NodeId,
+    Notice, Origin, SnapshotMeta, Term, Verdict,
 };
 
 use crate::group::{Group, Round};
@@ -59,6 +59,10 @@ impl Group {
         let message = message.map_entries(|()| metas.as_slice());
         let event = Event::Message { from, message: &message };
         self.step_core(event, Content::Received(&entries), round);
+        self.peers_heard.insert(from, round.now);
+        if self.core.view().leader == Some(from) {
+            self.leader_heard = round.now;
+        }
     }
 
     /// Gives the state machine committed entries, as far as it may hold more.
@@ -164,9 +168,14 @@ impl Group {
 
     fn track_leader(&mut self, round: &Round<'_>) {
         match self.core.view().leader {
-            Some(_) => self.leaderless_since = None,
+            Some(leader) => {
+                self.leaderless_since = None;
+                if leader == round.config.raft.id {
+                    self.leader_heard = round.now;
+                }
+            }
             None => {
-                self.leaderless_since.get_or_insert(round.now);
+                self.leaderless_since.get_or_insert(self.leader_heard);
             }
         }
     }
@@ -177,9 +186,26 @@ impl Group {
             self.proposals.unbind(leads, &mut round.answer(self.id));
             self.reads.hurry();
             round.out.roles.push(RoleChange { group: self.id, role, term, leader });
-        } else {
-            round.out.notices.push((self.id, notice));
+            return;
         }
+        if let Notice::QuorumLost { .. } = notice {
+            self.leaderless_since = Some(self.quorum_heard().min(round.now));
+        }
+        round.out.notices.push((self.id, notice));
+    }
+
+    /// When a majority of voters, this node among them, was last heard.
+    fn quorum_heard(&self) -> Mono {
+        let view = self.core.view();
+        let heard = |voter: &NodeId| self.peers_heard.get(voter).copied().unwrap_or_default();
+        let others = view.membership.voters.iter().filter(|voter| **voter != view.id);
+        let mut times: Vec<Mono> = others.map(heard).collect();
+        times.sort_unstable_by(|one, other| other.cmp(one));
+        let needed_others = view.membership.voters.len() / 2;
+        needed_others
+            .checked_sub(1)
+            .and_then(|nth| times.get(nth).copied())
+            .unwrap_or(Mono(u64::MAX))
     }
 
     fn note_committed(&mut self, entry: &Entry, round: &mut Round<'_>) {

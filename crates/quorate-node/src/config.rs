@@ -63,6 +63,12 @@ impl NodeConfig {
         (self.raft.heartbeat_interval_ns / 8).max(1)
     }
 
+    /// How long an election may take from the last word of the old leader to the first commit of the new one, when nothing
+    /// goes wrong: the longest wait (Raft paper 5.2, here twice the timeout) and some time for votes, disk and network.
+    pub(crate) fn election_ns(&self) -> u64 {
+        2 * self.raft.election_timeout_ns + self.raft.election_timeout_ns / 4
+    }
+
     /// How long a request waits for a leader to appear, in nanoseconds.
     pub(crate) fn leaderless_ns(&self) -> u64 {
         2 * self.raft.election_timeout_ns

@@ -7,7 +7,7 @@
 //! - `applied <= handed <= committed`; `handed` is what the state machine was given, and it is given everything once and in order.
 //! - `leaderless_since` is set exactly while the core knows no leader.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use quorate_raft::{
@@ -43,7 +43,12 @@ pub(crate) struct Group {
     pub(crate) proposals: Proposals,
     pub(crate) inbox: Inbox,
     pub(crate) reads: Reads,
+    /// When the leader that is missing was last heard, not when it was missed.
     pub(crate) leaderless_since: Option<Mono>,
+    /// When a leader was last heard, or last led here.
+    pub(crate) leader_heard: Mono,
+    /// When each peer was last heard.
+    pub(crate) peers_heard: BTreeMap<NodeId, Mono>,
     /// A full round was taken, and there is more.
     more: bool,
 }
@@ -87,6 +92,8 @@ impl Group {
             inbox: Inbox::default(),
             reads: Reads::default(),
             leaderless_since: Some(now),
+            leader_heard: now,
+            peers_heard: BTreeMap::new(),
             more: false,
         }
     }
@@ -331,7 +338,10 @@ impl Group {
     fn expires_at(&self, arrived: Mono, config: &NodeConfig) -> Mono {
         let timeout = arrived.after(config.request_timeout_ns);
         match self.leaderless_since {
-            Some(since) => timeout.min(arrived.max(since).after(config.leaderless_ns())),
+            Some(since) => {
+                let patience = arrived.after(config.leaderless_ns());
+                timeout.min(patience.max(since.after(config.election_ns())))
+            }
             None => timeout,
         }
     }
@@ -342,8 +352,9 @@ impl Group {
             return;
         }
         let leaderless_ns = round.config.leaderless_ns();
-        let leaderless =
-            self.leaderless_since.is_some_and(|since| round.now.since(since) >= leaderless_ns);
+        let leaderless = self
+            .leaderless_since
+            .is_some_and(|since| since.after(round.config.election_ns()) <= round.now);
         let wait_ns = if leaderless { leaderless_ns } else { round.config.request_timeout_ns };
         let limit = Mono(round.now.0.saturating_sub(wait_ns));
         self.proposals.expire(limit, leaderless, &mut round.answer(self.id));

@@ -169,6 +169,8 @@ fn without_a_leader_requests_are_answered_after_two_election_timeouts() {
     }
     let sent = world.propose(left, ANYWHERE);
     world.run(3 * ELECTION_NS);
+    let waited = world.proposals[&sent].answered_at.since(world.proposals[&sent].at);
+    assert!(waited < ELECTION_NS * 5 / 2, "{waited}");
     let waiting = world.propose(left, ANYWHERE);
     let read = world.read(left);
     let bound = world.propose(left, Scope::LeaderOf(Term(1)));
@@ -191,6 +193,7 @@ fn a_leader_cut_off_answers_in_time_and_its_proposals_are_not_lost_for_it() {
     let number = world.propose(leader, ANYWHERE);
     world.run(6 * ELECTION_NS);
     let asked = &world.proposals[&number];
+    assert!(asked.answered_at.since(asked.at) < ELECTION_NS * 5 / 2, "{asked:?}");
     assert_eq!(asked.outcome, Outcome::Failed(ProposeError::LeaderLost), "{asked:?}");
     come_to_rest(&mut world);
     promises::check(&world);
