@@ -10,21 +10,20 @@ from pathlib import Path
 
 KEYS = 300
 READY_SECONDS = 10
-PORT = 24690
 
 
-def run(binary, etcdctl, flips, seed):
+def run(binary, etcdctl, port, flips, seed):
     """Whether no flip made the server serve a wrong value or die without naming the place."""
-    chance = random.Random(seed)
+    chance, server = random.Random(seed), Server(binary, etcdctl, port)
     counts = {"right": 0, "refused": 0, "wrong": 0, "unclear": 0}
     with tempfile.TemporaryDirectory(prefix="quorate-damage-") as home:
         pristine = Path(home) / "pristine"
-        expected = fill(binary, etcdctl, pristine)
+        expected = fill(server, pristine)
         for _ in range(flips):
             damaged = Path(home) / "damaged"
             shutil.copytree(pristine, damaged)
             file, offset = flip(damaged, chance)
-            verdict, said = judge(binary, etcdctl, damaged, expected, file)
+            verdict, said = judge(server, damaged, expected, file)
             counts[verdict] += 1
             if verdict in ("wrong", "unclear"):
                 print(f"{verdict}: seed {seed}, bit flipped in {file.relative_to(damaged)} at {offset}:\n{said[-1500:]}")
@@ -33,45 +32,49 @@ def run(binary, etcdctl, flips, seed):
     return counts["wrong"] == 0 and counts["unclear"] == 0
 
 
-def start(binary, directory):
-    client, peer = f"http://127.0.0.1:{PORT}", f"http://127.0.0.1:{PORT + 1}"
-    return subprocess.Popen(
-        [binary, "server", "--name", "one", "--data-dir", directory, "--listen-client-urls", client, "--advertise-client-urls", client,
-         "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"one={peer}"],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+class Server:
+    """One member, and etcdctl to ask it."""
+
+    def __init__(self, binary, etcdctl, port):
+        self.binary, self.etcdctl, self.port = binary, etcdctl, port
+
+    def start(self, directory):
+        client, peer = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.port + 1}"
+        return subprocess.Popen(
+            [self.binary, "server", "--name", "one", "--data-dir", directory, "--listen-client-urls", client, "--advertise-client-urls", client,
+             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"one={peer}"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def ask(self, *arguments, **options):
+        command = [self.etcdctl, "--endpoints", f"127.0.0.1:{self.port}", "--command-timeout", "3s", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, **options)
+
+    def dump(self):
+        """Every key and value, or None."""
+        done = self.ask("get", "", "--prefix")
+        return done.stdout if done.returncode == 0 else None
+
+    def await_answer(self, process):
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline and process.poll() is None:
+            found = self.dump()
+            if found is not None:
+                return found
+            time.sleep(0.05)
+        return None
 
 
-def ask(etcdctl, *arguments):
-    return subprocess.run([etcdctl, "--endpoints", f"127.0.0.1:{PORT}", "--command-timeout", "3s", *arguments], capture_output=True, text=True)
-
-
-def dump(etcdctl):
-    """Every key and value, or None."""
-    done = ask(etcdctl, "get", "", "--prefix")
-    return done.stdout if done.returncode == 0 else None
-
-
-def await_answer(etcdctl, process):
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        found = dump(etcdctl)
-        if found is not None:
-            return found
-        time.sleep(0.05)
-    return None
-
-
-def fill(binary, etcdctl, directory):
+def fill(server, directory):
     """A directory in which every kind of file holds something: state that was made durable, and a log behind it."""
-    process = start(binary, directory)
+    process = server.start(directory)
     try:
-        assert await_answer(etcdctl, process) is not None, "the server does not serve"
+        assert server.await_answer(process) is not None, "the server does not serve"
         for batch in range(3):
             puts = "".join(f"put k{n:03d} value-{n}-{'x' * (n % 90)}\n" for n in range(batch * 100, batch * 100 + 100))
-            done = subprocess.run([etcdctl, "--endpoints", f"127.0.0.1:{PORT}", "txn"], input=f"\n{puts}\n\n", text=True, capture_output=True)
+            done = server.ask("txn", input=f"\n{puts}\n\n")
             assert done.returncode == 0, done.stderr
             time.sleep(1.5)  # a durable checkpoint lies between the batches
-        expected = dump(etcdctl)
+        expected = server.dump()
         assert expected.count("\n") == 2 * KEYS
         return expected
     finally:
@@ -93,9 +96,9 @@ def flip(directory, chance):
     return file, offset
 
 
-def judge(binary, etcdctl, directory, expected, file):
-    process = start(binary, directory)
-    found = await_answer(etcdctl, process)
+def judge(server, directory, expected, file):
+    process = server.start(directory)
+    found = server.await_answer(process)
     if process.poll() is None:
         os.kill(process.pid, 9)
     said = process.communicate()[0].decode(errors="replace")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs real clients and etcd's own test suite against Quorate.
 
-usage: run.py [--binary PATH] [--kill-seconds N] [--requests N] [--flips N] [--seed N] [JOB ...]
+usage: run.py [--binary PATH] [--kill-seconds N] [--requests N] [--flips N] [--seed N] [--port N] [JOB ...]
 
 Jobs, all by default, in this order:
   clients        the scripts of the Go, Python, npm and Rust clients and of etcdctl, against three members
@@ -136,7 +136,7 @@ def job_clients(options):
         "rust": lambda all_, one: [rust_program("clients"), all_],
     }
     ctl = etcdctl()
-    with cluster(options.binary, 24700) as endpoints:
+    with cluster(options.binary, options.port) as endpoints:
         for name, command in programs.items():
             line = [str(part) for part in command(",".join(endpoints), endpoints[1])]
             yield f"clients/{name}", subprocess.run(line, timeout=180).returncode == 0
@@ -169,7 +169,7 @@ def job_suite(options):
 
 
 def job_damage(options):
-    yield "damage", damage.run(options.binary, etcdctl(), options.flips, options.seed)
+    yield "damage", damage.run(options.binary, etcdctl(), options.port + 40, options.flips, options.seed)
 
 
 def job_kill(options):
@@ -177,7 +177,7 @@ def job_kill(options):
     with tempfile.TemporaryDirectory(prefix="quorate-kill-") as home:
         link = f"{home}/etcd"
         os.symlink(options.binary, link)
-        line = [program, "-binary", link, "-dir", home, "-duration", f"{options.kill_seconds}s"]
+        line = [program, "-binary", link, "-dir", home, "-port", options.port + 20, "-duration", f"{options.kill_seconds}s"]
         yield "kill", subprocess.run([str(part) for part in line], timeout=options.kill_seconds + 180).returncode == 0
 
 
@@ -189,6 +189,7 @@ def main():
     parser.add_argument("--binary", type=Path, help="the quorate binary; built in release when not given")
     parser.add_argument("--kill-seconds", type=int, default=120)
     parser.add_argument("--requests", type=int, default=100_000, help="how many requests the differential test sends")
+    parser.add_argument("--port", type=int, default=24700, help="the first of the ports that the jobs use on loopback, but for the suite's")
     parser.add_argument("--flips", type=int, default=60, help="how many bits the damage job flips, one at a time")
     parser.add_argument("--seed", type=int, default=1, help="chooses the bits")
     parser.add_argument("jobs", nargs="*", choices=[[], *JOBS], help="which jobs to run")
