@@ -1,0 +1,7 @@
+//! A simulated world for the real code: one seed decides everything, and judges look at every step.
+//!
+//! It knows no clock, no thread, no file and no chance but [`Dice`].
+
+pub mod dice;
+
+pub use dice::Dice;

@@ -1,0 +1,37 @@
+//! `quorate-sim`: runs worlds and explorations from the command line.
+
+#![allow(clippy::print_stdout, reason = "a tool for a terminal says what it found")]
+
+use std::process::ExitCode;
+
+/// One subcommand: its name, what it does, and the function that takes the arguments behind the name.
+struct Command {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Result<ExitCode, String>,
+}
+
+/// All subcommands.
+const COMMANDS: [Command; 1] =
+    [Command { name: "help", about: "Say what there is", run: |_| Ok(help()) }];
+
+fn help() -> ExitCode {
+    println!("Usage: quorate-sim <command> [options]\n");
+    for command in &COMMANDS {
+        println!("  {:10} {}", command.name, command.about);
+    }
+    ExitCode::SUCCESS
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, rest)) = arguments.split_first() else { return help() };
+    let Some(command) = COMMANDS.iter().find(|command| command.name == *name) else {
+        println!("no command is called {name}");
+        return ExitCode::from(2);
+    };
+    (command.run)(rest).unwrap_or_else(|problem| {
+        println!("{problem}");
+        ExitCode::from(2)
+    })
+}
