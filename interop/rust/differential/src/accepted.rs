@@ -1,4 +1,5 @@
-//! Differences that are not mistakes. `docs/compatibility.md` has the same list.
+//! Differences that are not mistakes. `docs/compatibility.md` has the same list. What is not even sent is in
+//! [`overlap`](crate::overlap).
 
 use quorate_proto::{etcdserverpb as pb, mvccpb};
 

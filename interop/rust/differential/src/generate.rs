@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate_proto::etcdserverpb as pb;
 
-use crate::{call::Call, dice::Dice};
+use crate::{call::Call, dice::Dice, overlap};
 
 /// Distinct numbers in keys. Few, so that most keys exist, are written often and fall into many ranges.
 const KEYS: usize = 36;
@@ -42,7 +42,7 @@ impl Generator {
             1 => Call::RangeStream(self.range_for_stream()),
             2 => Call::Put(self.put()),
             3 => Call::DeleteRange(self.delete_range()),
-            4 => Call::Txn(self.txn(2)),
+            4 => Call::Txn(self.comparable_txn()),
             5 => Call::Compact(self.compaction()),
             6 => Call::LeaseGrant(self.lease_grant()),
             7 => Call::LeaseRevoke(pb::LeaseRevokeRequest { id: self.lease() }),
@@ -173,6 +173,16 @@ impl Generator {
         let (key, range_end) =
             if self.dice.percent(70) { (self.key(), Bytes::new()) } else { self.bounds() };
         pb::DeleteRangeRequest { key, range_end, prev_kv: self.dice.percent(40) }
+    }
+
+    /// A transaction that both servers accept or both refuse.
+    fn comparable_txn(&mut self) -> pb::TxnRequest {
+        loop {
+            let txn = self.txn(2);
+            if !overlap::only_etcd_accepts(&txn) {
+                return txn;
+            }
+        }
     }
 
     fn txn(&mut self, depth: usize) -> pb::TxnRequest {

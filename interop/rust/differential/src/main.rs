@@ -13,6 +13,7 @@ mod accepted;
 mod call;
 mod dice;
 mod generate;
+mod overlap;
 mod server;
 mod watch;
 mod watchers;
@@ -160,7 +161,7 @@ impl Run {
         }
         if !accepted::agree(&call, &left, &right) {
             self.differs(
-                &format!("{call:#?} at member {member}"),
+                &format!("{call:?} at member {member}"),
                 &first_line_that_differs(&left, &right),
             );
         }

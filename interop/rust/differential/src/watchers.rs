@@ -38,6 +38,8 @@ struct Pair {
     right: Stream,
     /// Ids of watchers not yet canceled.
     living: BTreeSet<i64>,
+    /// Of those, the ones that ended because of compaction. etcd answers no progress request while it has one.
+    ended: BTreeSet<i64>,
     /// What was asked for last, for reports.
     last_request: String,
 }
@@ -72,6 +74,7 @@ impl Watchers {
                 left: Stream::open(members.left),
                 right: Stream::open(members.right),
                 living: BTreeSet::new(),
+                ended: BTreeSet::new(),
                 last_request: String::new(),
             });
         }
@@ -126,15 +129,23 @@ impl Watchers {
             return Ok(Err(difference));
         }
         let living: Vec<i64> = self.pairs[at].living.iter().copied().collect();
-        let unknown = living.is_empty() || generator.dice.percent(5);
-        let watch_id = if unknown { 999 } else { generator.dice.one(&living) };
-        self.pairs[at].living.remove(&watch_id);
-        let cancel = RequestUnion::CancelRequest(WatchCancelRequest { watch_id });
-        if unknown {
-            self.send(at, cancel).await?;
+        if living.is_empty() || generator.dice.percent(5) {
+            self.send(at, RequestUnion::CancelRequest(WatchCancelRequest { watch_id: 999 }))
+                .await?;
             return self.refused(at, generator.compacted).await;
         }
-        self.ask(at, cancel, generator.compacted).await
+        self.cancel_one(at, generator.dice.one(&living), generator.compacted).await
+    }
+
+    async fn cancel_one(
+        &mut self,
+        at: usize,
+        watch_id: i64,
+        compacted: i64,
+    ) -> Result<Result<(), String>> {
+        self.pairs[at].living.remove(&watch_id);
+        self.pairs[at].ended.remove(&watch_id);
+        self.ask(at, RequestUnion::CancelRequest(WatchCancelRequest { watch_id }), compacted).await
     }
 
     /// Waits until every watcher is in step, compares, and asks each stream for progress.
@@ -143,6 +154,11 @@ impl Watchers {
             return Ok(Err(difference));
         }
         for at in 0..self.pairs.len() {
+            while let Some(watch_id) = self.pairs[at].ended.pop_first() {
+                if let Err(difference) = self.cancel_one(at, watch_id, compacted).await? {
+                    return Ok(Err(difference));
+                }
+            }
             self.send(at, RequestUnion::ProgressRequest(WatchProgressRequest {})).await?;
             if let Err(difference) = self.refused(at, compacted).await? {
                 return Ok(Err(difference));
@@ -217,7 +233,7 @@ impl Pair {
     /// Compares the two sides; if they are equal, forgets what they got and gives the number of events, else says how
     /// they differ.
     fn compare(&mut self, compacted: i64) -> Result<u64, String> {
-        let Self { left, right, living, last_request } = self;
+        let Self { left, right, living, ended, last_request } = self;
         left.look(|left| {
             right.look(|right| {
                 let mut ids: BTreeSet<i64> = left.by_id.keys().copied().collect();
@@ -232,7 +248,7 @@ impl Pair {
                     return Err(format!("{how}\n  last request on this stream: {last_request}"));
                 }
                 right.by_id.values_mut().for_each(|lane| lane.items.clear());
-                Ok(left.by_id.iter_mut().map(|(id, lane)| settle(*id, lane, living)).sum())
+                Ok(left.by_id.iter_mut().map(|(id, lane)| settle(*id, lane, living, ended)).sum())
             })
         })
     }
@@ -246,13 +262,14 @@ impl Pair {
     }
 }
 
-/// Empties a lane, notes a watcher that was created, and gives the number of events.
-fn settle(id: i64, lane: &mut Lane, living: &mut BTreeSet<i64>) -> u64 {
+/// Empties a lane, notes a watcher that was created or ended, and gives the number of events.
+fn settle(id: i64, lane: &mut Lane, living: &mut BTreeSet<i64>, ended: &mut BTreeSet<i64>) -> u64 {
     let mut events = 0;
     for item in lane.items.drain(..) {
         match item {
             Item::Event(_) => events += 1,
             Item::Created { .. } => drop(living.insert(id)),
+            Item::Canceled { compact_revision: 1.., .. } => drop(ended.insert(id)),
             _ => {}
         }
     }
