@@ -20,6 +20,11 @@ impl Counter {
         self.0.fetch_add(count, Relaxed);
     }
 
+    /// Takes over a sum that somebody else keeps.
+    pub fn raise_to(&self, sum: u64) {
+        self.0.fetch_max(sum, Relaxed);
+    }
+
     /// The sum so far.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)

@@ -20,7 +20,7 @@ use quorate_raft::{EntryKind, Index, Role, SnapshotMeta};
 
 use super::{
     clock::nanoseconds,
-    hashes,
+    counts, hashes,
     pending::{Outcome, Waiter},
     shared::{ApplyInput, GROUP, RaftInput, Shared},
     slot::WakeBatch,
@@ -155,6 +155,7 @@ impl ApplyLoop {
         }
         self.shared.reader.store(Arc::new(reader));
         self.note_sizes()?;
+        counts::count_applied(&self.shared.metrics, &output);
         self.shared.watches.publish(&output.revisions);
         if !output.leases.is_empty() {
             let (now, mut lessor) = (self.shared.clock.now(), self.shared.lessor.lock());

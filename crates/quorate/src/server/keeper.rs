@@ -20,7 +20,7 @@ use quorate_proto::etcdserverpb::{
 };
 use quorate_raft::{Mono, Term};
 
-use super::{AutoCompaction, clock::nanoseconds, shared::Shared};
+use super::{AutoCompaction, clock::nanoseconds, counts::PeerCounts, shared::Shared};
 
 /// How often it looks.
 const TICK: Duration = Duration::from_millis(200);
@@ -36,18 +36,22 @@ const SAMPLES_PER_PERIOD: u32 = 10;
 pub(super) struct Keeper {
     shared: Arc<Shared>,
     compactor: Compactor,
+    peers: PeerCounts,
 }
 
 impl Keeper {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let compactor = Compactor::new(shared.config.auto_compaction, shared.clock.now());
-        Self { shared, compactor }
+        Self { shared, compactor, peers: PeerCounts::default() }
     }
 
     /// Runs until `stop` is set.
     pub(super) fn run(mut self, stop: &AtomicBool) {
         while !stop.load(Relaxed) {
             thread::park_timeout(TICK);
+            if let Some(transport) = self.shared.transport.get() {
+                self.peers.copy(&self.shared.metrics, &transport.stats());
+            }
             let leads = self.shared.standing.leads();
             if let Some(term) = leads {
                 self.keep_leases(term);

@@ -15,6 +15,7 @@ mod apply_loop;
 mod backend;
 mod clock;
 mod config;
+mod counts;
 mod hashes;
 mod identity;
 mod inbox;

@@ -207,6 +207,7 @@ impl<L: LogStore> RaftLoop<L> {
         let records: Vec<LogRecord<'_>> = effects.io.iter().map(NodeIo::record).collect();
         self.log.append(&records).context("the log can't be written")?;
         self.log.sync().context("the log can't be made durable")?;
+        self.shared.metrics.wal_write_bytes.raise_to(self.log.stats().written_bytes);
         self.done = effects.tokens();
         Ok(())
     }
