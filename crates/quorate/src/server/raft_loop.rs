@@ -15,6 +15,7 @@ use std::{
 use anyhow::Context;
 use quorate_node::{LogRecord, LogStore, Node, NodeEffects, NodeEvent, NodeIo, ReadAnswer};
 use quorate_raft::{GroupId, Index, IoToken, Mono, NodeId, Notice, Role, SnapshotMeta};
+use quorate_storage::Wal;
 
 use super::{
     clock::nanoseconds,
@@ -28,10 +29,10 @@ use super::{
 const LAG_WATCHED: u64 = 64;
 
 /// The Raft thread's own things.
-pub(super) struct RaftLoop<L> {
+pub(super) struct RaftLoop {
     shared: Arc<Shared>,
     node: Node,
-    log: L,
+    log: Wal,
     effects: NodeEffects,
     inputs: Vec<RaftInput>,
     /// Durable since the last round.
@@ -44,8 +45,8 @@ pub(super) struct RaftLoop<L> {
     end_at: Option<Mono>,
 }
 
-impl<L: LogStore> RaftLoop<L> {
-    pub(super) fn new(shared: Arc<Shared>, node: Node, log: L) -> Self {
+impl RaftLoop {
+    pub(super) fn new(shared: Arc<Shared>, node: Node, log: Wal) -> Self {
         let told_applied = shared.standing.applied();
         Self {
             shared,
