@@ -15,7 +15,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quorate_node::PeerMessage;
 use quorate_raft::NodeId;
 use tracing::{debug, info, warn};
 
@@ -23,6 +22,7 @@ use crate::{
     Lane, PeerEvent,
     frame::Receiver,
     handshake::{HANDSHAKE_BYTES_MAX, Hello, PROTOCOL_VERSION, Verdict, Welcome},
+    line::Waiting,
     outgoing::Outgoing,
     queue::Taken,
     shared::{Peer, Shared},
@@ -52,7 +52,7 @@ enum DialError {
 /// Keeps one lane to one peer up until the transport stops.
 pub(crate) fn keep(shared: &Arc<Shared>, node: NodeId, peer: &Arc<Peer>, lane: Lane) {
     let limits = &shared.config.limits;
-    let queue = peer.queue(lane);
+    let queue = &peer.line(lane).queue;
     let mut wait = limits.redial_wait_min;
     let mut complained = false;
     while !shared.stopping.load(SeqCst) {
@@ -145,10 +145,14 @@ fn serve(
     receiver: Receiver,
 ) {
     let Some(_registration) = shared.register(&stream) else { return };
-    let queue = peer.queue(lane);
+    let line = peer.line(lane);
+    let queue = &line.queue;
+    let Ok(writing) = stream.try_clone() else { return };
+    line.pen().stream = Some(writing);
     queue.open();
     let Ok(watcher) = watch(shared, peer, lane, &stream, receiver) else {
         queue.close();
+        line.pen().stream = None;
         return;
     };
     peer.counters.lanes_open.fetch_add(1, Relaxed);
@@ -157,6 +161,7 @@ fn serve(
     shared.tell(node, PeerEvent::Connected(lane));
     let outcome = write_queued(shared, node, peer, lane, &mut stream);
     Counters::add(&peer.counters.send_failures, queue.close());
+    line.pen().stream = None;
     peer.counters.lanes_open.fetch_sub(1, Relaxed);
     // The peer may have closed it already; then there is nothing left to shut down.
     let _ = stream.shutdown(Shutdown::Both);
@@ -182,7 +187,7 @@ fn watch(
         if let Err(error) = read_pongs(&shared, &peer, lane, stream, receiver) {
             debug!(address = peer.address, %lane, %error, "peer closed its side");
         }
-        peer.queue(lane).close();
+        peer.line(lane).queue.close();
     })
 }
 
@@ -213,32 +218,39 @@ fn write_queued(
     stream: &mut TcpStream,
 ) -> io::Result<()> {
     let limits = &shared.config.limits;
-    let mut outgoing = Outgoing::new(limits.frame_bytes_max);
+    let line = peer.line(lane);
     let mut batch = VecDeque::new();
     let mut pinged: Option<Instant> = None;
-    while peer.queue(lane).take(&mut batch, limits.ping_interval) == Taken::Open {
+    loop {
+        line.queue.wait(limits.ping_interval);
+        let mut pen = line.pen();
+        if line.queue.take(&mut batch) == Taken::Closed {
+            return Ok(());
+        }
+        let outgoing = &mut pen.outgoing;
+        let count = batch.len();
+        encode_all(node, peer, &mut batch, outgoing);
         if pinged.is_none_or(|at| at.elapsed() >= limits.ping_interval) {
-            wire::encode(&Body::Ping(shared.now_ns()), &mut outgoing).map_err(wire::too_large)?;
+            wire::encode(&Body::Ping(shared.now_ns()), outgoing).map_err(wire::too_large)?;
             pinged = Some(Instant::now());
         }
-        let count = batch.len();
-        encode_all(node, peer, &mut batch, &mut outgoing);
         Counters::add(&peer.counters.sent_bytes, outgoing.bytes());
         Counters::add(&peer.counters.sent_messages, count);
         outgoing.write_to(stream).inspect_err(|_| {
             Counters::add(&peer.counters.send_failures, count);
         })?;
     }
-    Ok(())
 }
 
-fn encode_all(
-    node: NodeId,
-    peer: &Peer,
-    batch: &mut VecDeque<PeerMessage>,
-    outgoing: &mut Outgoing,
-) {
-    for message in batch.drain(..) {
+fn encode_all(node: NodeId, peer: &Peer, batch: &mut VecDeque<Waiting>, outgoing: &mut Outgoing) {
+    for waiting in batch.drain(..) {
+        let message = match waiting {
+            Waiting::Message(message) => message,
+            Waiting::Rest(rest) => {
+                outgoing.put_rest(rest);
+                continue;
+            }
+        };
         if let Err(bytes) = wire::encode(&Body::Message(message), outgoing) {
             Counters::add(&peer.counters.send_failures, 1);
             warn!(peer = %format_args!("{:x}", node.0), bytes, "a message is over the frame limit and is dropped");

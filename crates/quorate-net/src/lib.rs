@@ -5,10 +5,12 @@
 //! again what matters.
 //!
 //! ```text
-//!  send(to, message)          queues            threads            sockets
+//!  send(to, message)          lanes             threads            sockets
 //!      |                 +--> urgent ---> writer, pong reader ---> votes, heartbeats, reads, acknowledgements
 //!      +-- per peer -----+
 //!                        +--> bulk   ---> writer, pong reader ---> appends, forwards, snapshots
+//!
+//!  A small message goes to its socket at once when nothing waits before it; the writer has the rest.
 //!
 //!  inbox(from, event) <------------------- one reader for each connection <--- listener
 //! ```
@@ -29,6 +31,7 @@ mod config;
 mod dial;
 pub mod frame;
 pub mod handshake;
+mod line;
 pub mod outgoing;
 mod queue;
 mod shared;
@@ -127,7 +130,7 @@ impl Transport {
         Ok(transport)
     }
 
-    /// Queues `message` for `to`; never waits.
+    /// Sends `message` to `to`, at once or when its turn comes; never waits.
     ///
     /// # Errors
     /// [`SendError`]: the message is gone, and the Raft core should hear that the peer is unreachable.
@@ -138,7 +141,7 @@ impl Transport {
         let outcome = if bytes > self.shared.config.limits.frame_bytes_max {
             Err(SendError::TooLarge(bytes))
         } else {
-            peer.queue(lane).put(message, bytes)
+            peer.line(lane).send(message, bytes, &peer.counters)
         };
         if outcome.is_err() {
             Counters::add(&peer.counters.send_failures, 1);

@@ -6,10 +6,12 @@
 
 use std::{
     io::{self, IoSlice, Write},
+    net::TcpStream,
     ops::Range,
 };
 
 use bytes::Bytes;
+use socket2::SockRef;
 
 use crate::frame::{self, HEADER_BYTES};
 
@@ -124,10 +126,47 @@ impl Outgoing {
         self.close_scratch();
         let mut slices: Vec<IoSlice<'_>> = self.slices().map(IoSlice::new).collect();
         let outcome = write_all_vectored(stream, &mut slices);
+        self.clear();
+        outcome
+    }
+
+    /// Adds bytes of frames that were put together before; between frames only.
+    pub(crate) fn put_rest(&mut self, rest: Bytes) {
+        self.close_scratch();
+        self.pieces.push(Piece::Shared(rest));
+    }
+
+    /// Writes what the socket takes without waiting, empties the batch, and gives the rest.
+    ///
+    /// # Errors
+    /// What the socket says: the connection is broken.
+    pub(crate) fn write_now(&mut self, stream: &TcpStream) -> io::Result<Bytes> {
+        self.close_scratch();
+        let slices: Vec<IoSlice<'_>> = self.slices().take(PIECES_MAX).map(IoSlice::new).collect();
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let sent = match SockRef::from(stream).send_vectored_with_flags(&slices, flags) {
+            Err(error) if is_for_later(&error) => Ok(0),
+            sent => sent,
+        };
+        let rest = sent.map(|sent| self.behind(sent));
+        self.clear();
+        rest
+    }
+
+    /// All bytes but the first `skip`.
+    fn behind(&self, mut skip: usize) -> Bytes {
+        let mut rest = Vec::new();
+        for slice in self.slices() {
+            rest.extend_from_slice(slice.get(skip..).unwrap_or_default());
+            skip = skip.saturating_sub(slice.len());
+        }
+        rest.into()
+    }
+
+    fn clear(&mut self) {
         self.scratch.clear();
         self.pieces.clear();
         self.open = 0;
-        outcome
     }
 
     /// The body of the frame being put together, in pieces.
@@ -157,6 +196,11 @@ impl Outgoing {
             self.open = end;
         }
     }
+}
+
+/// Whether a socket is only busy now.
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 fn write_all_vectored(stream: &mut impl Write, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
@@ -230,6 +274,31 @@ mod tests {
             (0..3_u8).map(|number| [&[number][..], &large, b"small", &large].concat()).collect();
         assert_eq!(bodies, expected);
         assert_eq!(outgoing.bytes(), 0);
+    }
+
+    #[test]
+    fn what_a_full_socket_does_not_take_is_given_back() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        let mut outgoing = Outgoing::new(1 << 20);
+        let (mut sent, mut rest) = (0, Bytes::new());
+        while rest.is_empty() {
+            outgoing.begin();
+            outgoing.put_u8(1);
+            outgoing.put_bytes(&Bytes::from(vec![7; 100_000]));
+            outgoing.finish().unwrap();
+            rest = outgoing.write_now(&stream).unwrap();
+            sent += 1;
+        }
+        outgoing.put_rest(rest);
+        let writer = std::thread::spawn(move || outgoing.write_to(&mut &stream).unwrap());
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut far, &mut bytes).unwrap();
+        writer.join().unwrap();
+        let bodies = received(&bytes);
+        assert_eq!(bodies.len(), sent);
+        assert!(bodies.iter().all(|body| body.len() == 100_001));
     }
 
     #[test]

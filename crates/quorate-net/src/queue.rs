@@ -48,7 +48,7 @@ struct State<T> {
 /// What a writer finds when it looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// Messages, or nothing within the time given.
+    /// What waited; nothing, perhaps.
     Open,
     /// The connection is to be given up.
     Closed,
@@ -83,14 +83,35 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Moves everything that waits into `batch`, which must be empty; waits up to `patience` for a first item.
-    pub(crate) fn take(&self, batch: &mut VecDeque<T>, patience: Duration) -> Taken {
+    /// Puts what must go before everything else, whatever the limits say. Lost without a connection.
+    pub(crate) fn put_first(&self, item: T) {
+        let mut state = self.state.lock();
+        if state.open {
+            state.waiting.push_front(item);
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Whether a connection stands and nothing waits for it.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.open && state.waiting.is_empty()
+    }
+
+    /// Waits up to `patience` for something to take.
+    pub(crate) fn wait(&self, patience: Duration) {
         let mut state = self.state.lock();
         self.changed.wait_while_for(
             &mut state,
             |state| state.open && state.waiting.is_empty(),
             patience,
         );
+    }
+
+    /// Moves everything that waits into `batch`, which must be empty.
+    pub(crate) fn take(&self, batch: &mut VecDeque<T>) -> Taken {
+        let mut state = self.state.lock();
         if !state.open {
             return Taken::Closed;
         }
@@ -136,7 +157,7 @@ mod tests {
 
     fn taken(queue: &Queue<u8>) -> Vec<u8> {
         let mut batch = VecDeque::new();
-        assert_eq!(queue.take(&mut batch, Duration::ZERO), Taken::Open);
+        assert_eq!(queue.take(&mut batch), Taken::Open);
         batch.into()
     }
 
@@ -163,13 +184,26 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_first_needs_a_connection_but_no_room() {
+        let queue = Queue::new(1, 1);
+        queue.put_first(9);
+        queue.open();
+        assert!(queue.is_idle());
+        queue.put(1, 1).unwrap();
+        queue.put_first(0);
+        assert!(!queue.is_idle());
+        assert_eq!(taken(&queue), [0, 1]);
+    }
+
+    #[test]
     fn closing_drops_what_waits_and_says_how_much() {
         let queue = Queue::new(9, 100);
         queue.open();
         queue.put(1, 1).unwrap();
         queue.put(2, 1).unwrap();
         assert_eq!(queue.close(), 2);
-        assert_eq!(queue.take(&mut VecDeque::new(), Duration::MAX), Taken::Closed);
+        queue.wait(Duration::MAX);
+        assert_eq!(queue.take(&mut VecDeque::new()), Taken::Closed);
         queue.open();
         assert_eq!(taken(&queue), []);
     }

@@ -13,10 +13,9 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use quorate_node::PeerMessage;
 use quorate_raft::NodeId;
 
-use crate::{Config, Lane, Limits, PeerEvent, queue::Queue, stats::Counters};
+use crate::{Config, Lane, Limits, PeerEvent, line::Line, stats::Counters};
 
 /// A pause when the system refuses new connections for want of something, such as file descriptors.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
@@ -44,23 +43,23 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// One peer: its queues and counters.
+/// One peer: its lanes and counters.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) address: String,
     pub(crate) counters: Counters,
-    urgent: Queue<PeerMessage>,
-    bulk: Queue<PeerMessage>,
+    urgent: Line,
+    bulk: Line,
 }
 
 impl Peer {
     fn new(address: String, limits: &Limits) -> Self {
-        let queue = || Queue::new(limits.queue_messages_max, limits.queue_bytes_max);
-        Self { address, counters: Counters::default(), urgent: queue(), bulk: queue() }
+        let (urgent, bulk) = (Line::new(limits), Line::new(limits));
+        Self { address, counters: Counters::default(), urgent, bulk }
     }
 
-    /// What waits for a lane.
-    pub(crate) fn queue(&self, lane: Lane) -> &Queue<PeerMessage> {
+    /// One of the lanes.
+    pub(crate) fn line(&self, lane: Lane) -> &Line {
         match lane {
             Lane::Urgent => &self.urgent,
             Lane::Bulk => &self.bulk,
@@ -69,8 +68,8 @@ impl Peer {
 
     /// The peer is there: whoever pauses before dialling it need not.
     pub(crate) fn kick(&self) {
-        self.urgent.kick();
-        self.bulk.kick();
+        self.urgent.queue.kick();
+        self.bulk.queue.kick();
     }
 }
 
@@ -140,7 +139,7 @@ impl Shared {
         self.stopping.store(true, SeqCst);
         for peer in self.peers.values() {
             for lane in [Lane::Urgent, Lane::Bulk] {
-                peer.queue(lane).close();
+                peer.line(lane).queue.close();
             }
             peer.kick();
         }
