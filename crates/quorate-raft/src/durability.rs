@@ -118,6 +118,37 @@ impl Durability {
         entries.max(self.after_hard_state())
     }
 
+    /// Lowers all tokens by the newest done one, which is returned, and lets every write under way begin `now`.
+    #[cfg(feature = "explore")]
+    pub(crate) fn settle(&mut self, now: Mono) -> u64 {
+        let shift = self.done.0;
+        let lower = |token: IoToken| IoToken(token.0.saturating_sub(shift));
+        self.issued = lower(self.issued);
+        self.done = lower(self.done);
+        self.hard_state = lower(self.hard_state);
+        for pending in &mut self.pending {
+            pending.token = lower(pending.token);
+            pending.since = now;
+        }
+        shift
+    }
+
+    /// Lets every write under way have begun at `since`.
+    #[cfg(feature = "explore")]
+    pub(crate) fn set_since(&mut self, since: Mono) {
+        for pending in &mut self.pending {
+            pending.since = since;
+        }
+    }
+
+    /// Writes out the ledger.
+    #[cfg(feature = "explore")]
+    pub(crate) fn words(&self, out: &mut Vec<u64>) {
+        out.extend([self.issued.0, self.done.0, self.durable.0, self.hard_state.0]);
+        out.push(self.pending.len() as u64);
+        out.extend(self.pending.iter().flat_map(|pending| [pending.token.0, pending.upto.0]));
+    }
+
     /// Since when the oldest write has been under way.
     pub(crate) fn oldest_since(&self) -> Option<Mono> {
         self.pending.front().map(|pending| pending.since)

@@ -53,6 +53,12 @@ impl Ballot {
         }
     }
 
+    /// Every answer so far.
+    #[cfg(feature = "explore")]
+    pub(crate) fn votes(&self) -> impl Iterator<Item = (NodeId, bool)> + '_ {
+        self.votes.iter().copied()
+    }
+
     pub(crate) fn vote_of(&self, node: NodeId) -> Option<bool> {
         self.votes.iter().find(|(voter, _)| *voter == node).map(|(_, vote)| *vote)
     }

@@ -47,6 +47,13 @@ impl Inflights {
         self.appends.len()
     }
 
+    /// Writes out what is under way.
+    #[cfg(feature = "explore")]
+    pub(crate) fn words(&self, out: &mut Vec<u64>) {
+        out.push(self.appends.len() as u64);
+        out.extend(self.appends.iter().flat_map(|(last, bytes)| [last.0, *bytes]));
+    }
+
     /// Whether the sum is right and positions rise.
     pub(crate) fn is_consistent(&self, appends_max: usize) -> bool {
         let sum: u64 = self.appends.iter().map(|(_, bytes)| *bytes).sum();

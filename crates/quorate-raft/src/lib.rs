@@ -69,6 +69,8 @@ mod durability;
 mod effects;
 mod election;
 mod event;
+#[cfg(feature = "explore")]
+mod explore;
 mod fault;
 mod flow;
 mod ids;
@@ -92,6 +94,9 @@ mod view;
 pub use config::{Config, ELECTION_TIMEOUT_NS_MAX, INDEX_MAX, TERM_MAX, VOTERS_MAX};
 pub use effects::{Append, Effects, Io, Notice, Origin, ReadGrant, Role, Send};
 pub use event::{Event, Fault, Reject, Verdict};
+#[cfg(feature = "explore")]
+#[doc(hidden)]
+pub use explore::{NOW, Timer};
 pub use ids::{
     EntryId, EntryKind, EntryMeta, EntryRange, GroupId, Index, IoToken, Mono, NodeId, ReadContext,
     Term,

@@ -192,6 +192,15 @@ impl Log {
         count == Some(self.sizes.len() as u64) && starts && rises && ends
     }
 
+    /// Writes out the whole log.
+    #[cfg(feature = "explore")]
+    pub(crate) fn words(&self, out: &mut Vec<u64>) {
+        out.extend([self.base.term.0, self.base.index.0, self.last.index.0]);
+        out.push(self.runs.len() as u64);
+        out.extend(self.runs.iter().flat_map(|run| [run.first.0, run.term.0]));
+        out.extend(self.sizes.iter().map(|size| u64::from(*size)));
+    }
+
     /// Where the size of `index` is. Positions are within memory, so the conversion can't lose.
     fn offset(&self, index: Index) -> usize {
         usize::try_from(index.0.saturating_sub(self.base.index.0 + 1)).unwrap_or(usize::MAX)

@@ -108,6 +108,24 @@ impl Reads {
         (request > self.answered && request <= self.asked).then_some(request)
     }
 
+    /// Lets every read have come in at `since`.
+    #[cfg(feature = "explore")]
+    pub(crate) fn set_since(&mut self, since: Mono) {
+        for read in &mut self.queue {
+            read.since = since;
+        }
+    }
+
+    /// Writes out the reads under way, with members named by `name`.
+    #[cfg(feature = "explore")]
+    pub(crate) fn words(&self, name: &dyn Fn(Option<NodeId>) -> u64, out: &mut Vec<u64>) {
+        out.extend([self.asked, self.answered, self.salt, self.queue.len() as u64]);
+        let reads = self.queue.iter();
+        out.extend(
+            reads.flat_map(|read| [read.context.0, name(read.from), read.round, read.index.0]),
+        );
+    }
+
     /// Whether the fields agree with each other.
     pub(crate) fn is_consistent(&self) -> bool {
         let rounds = self.queue.iter().map(|read| read.round);
