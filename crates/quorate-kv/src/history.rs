@@ -53,6 +53,9 @@ fn event(rev: Rev, tombstone: bool, pair: KeyValue) -> Event {
     Event { r#type: kind.into(), kv: Some(kv), prev_kv: None }
 }
 
+/// The name of etcd's bucket for the history, with which every hash begins.
+const BUCKET: &[u8] = b"key";
+
 /// etcd's `HashKV`: CRC32C over the name of its bucket and then, for each change up to the revision in order, its key there
 /// and its value. What a compaction takes away does not count, whether it is still here or not: of the changes up to the
 /// compacted revision only those that are still the newest of a live key (etcd point 47).
@@ -60,8 +63,18 @@ fn event(rev: Rev, tombstone: bool, pair: KeyValue) -> Event {
 /// When no key is alive at the revision, etcd leaves its filter out and hashes what its purge has left, deletions at the
 /// compacted revision excepted: what was alive at the compacted revision. The same is done here.
 ///
+/// A negative revision is before everything, so that only the name is hashed.
+///
 /// Source: etcd `server/storage/mvcc/hash.go`, `kvstore.go` `hashByRev`.
 pub(crate) fn hash_kv(picture: &Picture<'_>, requested: i64) -> Result<HashKv, ReadError> {
+    if requested < 0 {
+        let compact_revision = picture.compact_revision;
+        return Ok(HashKv {
+            hash: crc32c::crc32c(BUCKET),
+            compact_revision,
+            hash_revision: requested,
+        });
+    }
     let revision = picture.resolve(requested)?;
     Ok(hash_history(picture, picture.compact_revision, revision)?)
 }
@@ -86,7 +99,7 @@ fn hash_history(
         Ok(ControlFlow::Break(()))
     })?;
     let keep_at = if any_alive { revision } else { compact_revision };
-    let mut hash = crc32c::crc32c(b"key");
+    let mut hash = crc32c::crc32c(BUCKET);
     scan(picture.view, 0, revision, &mut |rev, tombstone, key, value| {
         if rev.main > compact_revision || is_kept(picture, keep_at, rev, key, value)? {
             hash = crc32c::crc32c_append(hash, &etcd_key(rev, tombstone));

@@ -44,6 +44,7 @@ fn hashes_are_those_of_etcd() {
     compacted(&mut world, 5, (3_000_445_403, 5, 10));
     assert_eq!(at(&world, 6), 3_215_653_540);
     assert_eq!(refused(world.reader().hash_kv(4)), Err(RequestError::Compacted));
+    assert_eq!(at(&world, -2), 1_084_519_789, "a negative revision is before everything");
     assert_eq!(refused(world.reader().hash_kv(11)), Err(RequestError::FutureRevision));
     world.put("f", "8");
     world.delete("f", "");
