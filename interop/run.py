@@ -47,20 +47,26 @@ def build_quorate():
     return target / "release" / "quorate"
 
 
-def etcd():
-    """etcd 3.7.2, as a crate of the ordinary registry carries it."""
-    path = BUILD / "bin" / "etcd"
+def program_in_crate(workspace, crate, name):
+    """A program that a crate of the ordinary registry carries; `workspace` names the crate as a dependency."""
+    path = BUILD / "bin" / name
     if not path.exists():
-        sh("cargo", "fetch", "--locked", "--manifest-path", HERE / "etcd" / "Cargo.toml")
+        manifest = str(HERE / workspace / "Cargo.toml")
+        sh("cargo", "fetch", "--locked", "--manifest-path", manifest)
         metadata = subprocess.run(
-            ["cargo", "metadata", "--locked", "--format-version", "1", "--manifest-path", str(HERE / "etcd" / "Cargo.toml")],
+            ["cargo", "metadata", "--locked", "--format-version", "1", "--manifest-path", manifest],
             check=True, capture_output=True, text=True,
         ).stdout
-        package = next(p for p in json.loads(metadata)["packages"] if p["name"].startswith("etcd-bin-vendored-linux"))
+        package = next(p for p in json.loads(metadata)["packages"] if p["name"].startswith(crate))
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(package["manifest_path"]).parent / "bin" / "etcd", path)
+        shutil.copy(Path(package["manifest_path"]).parent / "bin" / name, path)
         path.chmod(0o755)
     return path
+
+
+def etcd():
+    """etcd 3.7.2."""
+    return program_in_crate("etcd", "etcd-bin-vendored-linux", "etcd")
 
 
 def go_program(name, module, package):
@@ -86,7 +92,9 @@ def python_with_etcd3():
 
 
 def rust_program(name):
-    sh("cargo", "build", "--release", "--locked", "--bin", name, cwd=HERE / "rust")
+    """The build script of the crate etcd-client needs a protobuf compiler."""
+    protoc = program_in_crate("rust", "protoc-bin-vendored-linux", "protoc")
+    sh("cargo", "build", "--release", "--locked", "--bin", name, cwd=HERE / "rust", env={**os.environ, "PROTOC": str(protoc)})
     target = Path(os.environ.get("CARGO_TARGET_DIR", HERE / "rust" / "target"))
     return target / "release" / name
 

@@ -39,7 +39,8 @@ impl Call {
                 };
                 ops.clone().all(serializable) || ops.count() == 0
             }
-            Self::HashKv(_) | Self::LeaseLeases | Self::Alarms | Self::LeaseTimeToLive(_) => true,
+            Self::HashKv(_) | Self::LeaseLeases | Self::Alarms => true,
+            Self::LeaseTimeToLive(_) | Self::LeaseKeepAlive(_) => true,
             _ => false,
         }
     }

@@ -153,7 +153,7 @@ impl Run {
             send(&self.left.channels[0], call.clone()),
             send(&self.right.channels[member], call.clone())
         );
-        if call.is_write() {
+        if call.is_write() && !matches!(right, Answer::Failed { .. }) {
             self.writer = member;
         }
         if self.options.plant == Some(self.requests) {
@@ -175,7 +175,6 @@ impl Run {
     async fn watch(&mut self) -> Result<()> {
         let member = self.generator.dice.below(self.options.nodes);
         let members = Members { left: &self.left.channels[0], right: &self.right.channels[member] };
-        send(members.right, Call::Range(barrier())).await;
         if let Err(difference) = self.watchers.step(&mut self.generator, members).await? {
             self.differs("watch", &difference);
         }

@@ -14,6 +14,7 @@ use tonic::transport::Channel;
 
 use crate::{
     accepted,
+    call::{self, Call},
     generate::Generator,
     watch::{Item, Lane, Lanes, Stream},
 };
@@ -36,6 +37,8 @@ const SETTLE: Duration = Duration::from_millis(300);
 struct Pair {
     left: Stream,
     right: Stream,
+    /// Where the right stream is.
+    member: Channel,
     /// Ids of watchers not yet canceled.
     living: BTreeSet<i64>,
     /// Of those, the ones that ended because of compaction. etcd answers no progress request while it has one.
@@ -73,6 +76,7 @@ impl Watchers {
             self.pairs.push(Pair {
                 left: Stream::open(members.left),
                 right: Stream::open(members.right),
+                member: members.right.clone(),
                 living: BTreeSet::new(),
                 ended: BTreeSet::new(),
                 last_request: String::new(),
@@ -195,8 +199,10 @@ impl Watchers {
         Ok(self.compare(compacted).await)
     }
 
+    /// Sends a request to both sides, once the member on the right has applied everything acknowledged so far.
     async fn send(&mut self, at: usize, request: RequestUnion) -> Result<()> {
         let pair = &mut self.pairs[at];
+        call::send(&pair.member, Call::Range(barrier())).await;
         pair.last_request = format!("{request:?}");
         pair.left.send(request.clone()).await?;
         pair.right.send(request).await
@@ -233,7 +239,7 @@ impl Pair {
     /// Compares the two sides; if they are equal, forgets what they got and gives the number of events, else says how
     /// they differ.
     fn compare(&mut self, compacted: i64) -> Result<u64, String> {
-        let Self { left, right, living, ended, last_request } = self;
+        let Self { left, right, living, ended, last_request, .. } = self;
         left.look(|left| {
             right.look(|right| {
                 let mut ids: BTreeSet<i64> = left.by_id.keys().copied().collect();
