@@ -1,0 +1,136 @@
+//! How far an exploration goes, and which bug is planted in it.
+//!
+//! A bound limits terms and logs (a step beyond is not taken), and how often each thing that nobody forces may happen. Delivery
+//! of messages, in any order, and completion of writes are never limited.
+//!
+//! The network is a set: a message equal to one that is under way is lost. A message that is never delivered is as good as
+//! lost, so every loss is in every bound; the budget of drops is for losses that the sender's driver *notices*.
+
+/// What an exploration may spend. Each is a count of events in one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spend {
+    /// Election timeouts.
+    Timeouts,
+    /// Heartbeats that are due.
+    Beats,
+    /// Quorum checks of a leader, reads that expire, disks that stall.
+    Checks,
+    /// Proposed entries.
+    Proposals,
+    /// Crashes, each with any part of the unfinished writes kept.
+    Crashes,
+    /// Messages lost, noticed by their sender.
+    Drops,
+    /// Messages delivered twice.
+    Duplicates,
+    /// Linearizable reads.
+    Reads,
+}
+
+/// How many kinds of spending there are.
+const SPENDS: usize = 8;
+
+/// How far to go.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    /// Its letter.
+    pub name: &'static str,
+    /// No member goes beyond this term.
+    pub term_max: u64,
+    /// No log goes beyond this many entries.
+    pub log_max: usize,
+    budgets: [u8; SPENDS],
+}
+
+/// The bounds that can be asked for.
+pub const BOUNDS: [Bound; 5] = [
+    // timeouts, beats, checks, proposals, crashes, drops, duplicates, reads
+    Bound { name: "A", term_max: 2, log_max: 2, budgets: [3, 1, 0, 1, 0, 0, 0, 0] },
+    Bound { name: "B", term_max: 2, log_max: 2, budgets: [3, 1, 0, 1, 1, 1, 1, 0] },
+    Bound { name: "C", term_max: 3, log_max: 3, budgets: [4, 1, 1, 2, 1, 0, 0, 0] },
+    Bound { name: "E", term_max: 2, log_max: 2, budgets: [2, 1, 1, 1, 0, 0, 0, 2] },
+    Bound { name: "small", term_max: 1, log_max: 1, budgets: [2, 0, 0, 1, 1, 0, 0, 0] },
+];
+
+impl Bound {
+    /// The bound of that letter.
+    pub fn named(name: &str) -> Option<Self> {
+        BOUNDS.into_iter().find(|bound| bound.name.eq_ignore_ascii_case(name))
+    }
+
+    /// All that may be spent, packed: a byte for each kind.
+    pub(super) fn budgets(&self) -> u64 {
+        u64::from_le_bytes(self.budgets)
+    }
+
+    /// How many reads may be asked for in all.
+    pub(super) fn reads(&self) -> u64 {
+        left(self.budgets(), Spend::Reads)
+    }
+}
+
+/// How much is left of one kind.
+pub(super) fn left(budgets: u64, spend: Spend) -> u64 {
+    budgets >> shift(spend) & 0xff
+}
+
+/// What is left after spending one.
+pub(super) fn spent(budgets: u64, spend: Option<Spend>) -> u64 {
+    budgets - spend.map_or(0, |spend| 1 << shift(spend))
+}
+
+fn shift(spend: Spend) -> u32 {
+    8 * spend as u32
+}
+
+/// A bug planted in the driver, so that the judges can be judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bug {
+    /// The driver does its duties.
+    #[default]
+    None,
+    /// A crash loses the vote.
+    ForgetVote,
+    /// Messages leave before the writes they wait for.
+    AckBeforeDurable,
+    /// A write is reported durable and is lost.
+    LoseWrites,
+    /// Reads are served at once, by whomever.
+    ReadLocally,
+}
+
+impl Bug {
+    /// All of them, by the names that the command line knows.
+    pub const NAMED: [(&'static str, Self); 5] = [
+        ("none", Self::None),
+        ("forget-vote", Self::ForgetVote),
+        ("ack-before-durable", Self::AckBeforeDurable),
+        ("lose-writes", Self::LoseWrites),
+        ("read-locally", Self::ReadLocally),
+    ];
+
+    /// The bug of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMED.into_iter().find_map(|(known, bug)| (known == name).then_some(bug))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Terms of a log are packed into one word, four bits each.
+    #[test]
+    fn every_bound_can_be_packed() {
+        assert!(BOUNDS.iter().all(|bound| bound.term_max <= 15 && bound.log_max < 15));
+    }
+
+    #[test]
+    fn spending_takes_one_of_its_kind() {
+        let bound = Bound::named("b").expect("bound B");
+        let budgets = spent(bound.budgets(), Some(Spend::Drops));
+        assert_eq!(left(budgets, Spend::Drops) + 1, left(bound.budgets(), Spend::Drops));
+        assert_eq!(left(budgets, Spend::Crashes), left(bound.budgets(), Spend::Crashes));
+        assert_eq!(spent(budgets, None), budgets);
+    }
+}

@@ -1,0 +1,156 @@
+//! A run for people: one line for each action, and the same as a chart with a lifeline for each member.
+
+use std::fmt::Write as _;
+
+use super::MEMBERS;
+use super::parcel;
+use super::search::Counterexample;
+use super::universe::{Act, Universe};
+use super::world::{Action, Fate, World};
+
+/// Columns from one lifeline to the next.
+const PITCH: usize = 34;
+/// Columns in front of the first lifeline.
+const MARGIN: usize = 4;
+
+/// What an action is called. Different actions of one world have different names.
+pub(super) fn name(action: Action, universe: &Universe) -> Result<String, String> {
+    let node = action.place + 1;
+    Ok(match action.act {
+        Act::Deliver { parcel, silent } => {
+            let parcel = &universe.parcel(parcel)?.0;
+            let copy = if action.taken.is_none() { " again" } else { "" };
+            let silent = if silent { " (leader silent)" } else { "" };
+            format!(
+                "{} > {}: {}{silent}{copy}",
+                parcel.from,
+                parcel.to,
+                parcel::label(&parcel.message)
+            )
+        }
+        Act::Unreachable(to) => {
+            let lost = action.taken.map(|parcel| universe.parcel(parcel)).transpose()?;
+            let label = lost.map_or_else(String::new, |lost| parcel::label(&lost.0.message));
+            format!("{node} > {to}: {label} lost")
+        }
+        Act::Fire(timer) => format!("{node}: {timer:?} is due"),
+        Act::Propose => format!("{node}: propose"),
+        Act::Read(context) => format!("{node}: read {context}"),
+        Act::Synced => format!("{node}: write done"),
+        Act::Crash(kept) => format!("{node}: crash, {kept} unfinished writes kept"),
+    })
+}
+
+/// The run that these actions are, each the number of one in its world's list.
+///
+/// # Errors
+/// An action is not possible where it stands.
+pub(super) fn by_numbers(
+    what: String,
+    path: &[u8],
+    universe: &mut Universe,
+) -> Result<Counterexample, String> {
+    let mut run = Run::begin(universe)?;
+    for number in path {
+        let action = run.possible(universe)?.get(usize::from(*number)).copied();
+        let action = action.ok_or_else(|| format!("there is no action {number}"))?;
+        run.take(action, universe)?;
+    }
+    Ok(run.end(what))
+}
+
+/// A run being told.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) world: World,
+    script: Vec<String>,
+    chart: String,
+}
+
+impl Run {
+    /// At the first world.
+    pub(super) fn begin(universe: &mut Universe) -> Result<Self, String> {
+        let mut chart = " ".repeat(MARGIN);
+        for node in 1..=MEMBERS {
+            let _ = write!(chart, "{node:<PITCH$}");
+        }
+        let chart = chart.trim_end().to_owned() + "\n";
+        Ok(Self { world: World::first(universe)?, script: Vec::new(), chart })
+    }
+
+    /// What can happen now.
+    pub(super) fn possible(&self, universe: &Universe) -> Result<Vec<Action>, String> {
+        let mut actions = Vec::new();
+        self.world.actions(universe, &mut actions)?;
+        Ok(actions)
+    }
+
+    /// Goes on by one action. Says which promise it breaks, if any; the run is over then. `None`: nothing happened.
+    pub(super) fn take(
+        &mut self,
+        action: Action,
+        universe: &mut Universe,
+    ) -> Result<Option<Result<(), String>>, String> {
+        let name = name(action, universe)?;
+        let mut next = World::default();
+        let verdict = self.world.act(action, universe, &mut next);
+        let known = matches!(verdict, Ok(Fate::Next));
+        match &verdict {
+            Ok(Fate::Next) | Err(_) => {}
+            Ok(Fate::Same | Fate::Outside) => return Ok(None),
+        }
+        let verdict = verdict.and_then(|_| next.judge(action.place, universe));
+        let after = if known {
+            let member = next.members.get(action.place).copied().unwrap_or_default();
+            universe.local(member)?.member.summary()
+        } else {
+            "broken".to_owned()
+        };
+        self.draw(action, &name, &after, universe)?;
+        self.script.push(name);
+        if known {
+            self.world = next;
+        }
+        Ok(Some(verdict))
+    }
+
+    /// The whole run.
+    pub(super) fn end(self, what: String) -> Counterexample {
+        Counterexample { what, script: self.script, chart: self.chart }
+    }
+
+    fn draw(
+        &mut self,
+        action: Action,
+        name: &str,
+        after: &str,
+        universe: &Universe,
+    ) -> Result<(), String> {
+        let mut line: Vec<char> = vec![' '; MARGIN + PITCH * MEMBERS];
+        let stand = |place: usize| MARGIN + PITCH * place;
+        for place in 0..MEMBERS {
+            put(&mut line, stand(place), "|");
+        }
+        let label = name.split_once(": ").map_or(name, |(_, label)| label);
+        if let Act::Deliver { parcel, .. } = action.act {
+            let from = usize::try_from(universe.parcel(parcel)?.0.from.0 - 1).unwrap_or(0);
+            let (left, right) = (stand(from.min(action.place)), stand(from.max(action.place)));
+            put(&mut line, left + 1, &"-".repeat(right - left - 1));
+            let head = if from < action.place { (right - 1, ">") } else { (left + 1, "<") };
+            put(&mut line, left + 3, &format!(" {label} "));
+            put(&mut line, head.0, head.1);
+        } else {
+            put(&mut line, stand(action.place), &format!("* {label} "));
+        }
+        let line: String = line.into_iter().collect();
+        let _ = writeln!(self.chart, "{line}  {}: {after}", action.place + 1);
+        Ok(())
+    }
+}
+
+/// Writes text over what stands there; what does not fit is cut off.
+fn put(line: &mut [char], at: usize, text: &str) {
+    for (cell, letter) in line.iter_mut().skip(at).zip(text.chars()) {
+        *cell = letter;
+    }
+}

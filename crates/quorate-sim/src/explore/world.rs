@@ -1,0 +1,273 @@
+//! A world: three members, what is on the network, the past, and what may still be spent. What can happen in it, and then.
+
+use quorate_raft::{Message, NodeId, Timer};
+
+use super::bound::{Spend, left, spent};
+use super::hash::{Prints, RENAMINGS, add, remove, world_print};
+use super::member::Member;
+use super::past::Past;
+use super::universe::{Act, Id, Universe};
+use super::{MEMBERS, judge};
+
+/// The most things that may be possible in one world: the number of one fits a byte.
+const ACTIONS_MAX: usize = 255;
+/// Words of a packed world in front of its messages.
+const HEAD: usize = MEMBERS + 4;
+
+/// A world, as numbers of the universe's things.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct World {
+    pub(super) members: [Id; MEMBERS],
+    pub(super) past: Id,
+    pub(super) budgets: u64,
+    /// In order, each once.
+    network: Vec<Id>,
+    /// The sum of the parts' fingerprints.
+    sums: Prints,
+}
+
+/// One thing that can happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Action {
+    /// The member that acts, from 0.
+    pub(super) place: usize,
+    pub(super) act: Act,
+    /// The message that it takes off the network.
+    pub(super) taken: Option<Id>,
+    pub(super) spend: Option<Spend>,
+}
+
+/// What came of an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nothing happened.
+    Same,
+    /// Something beyond the bound happened.
+    Outside,
+    /// There is a next world.
+    Next,
+}
+
+impl World {
+    /// Where every run begins.
+    ///
+    /// # Errors
+    /// Says why the core refuses to start.
+    pub(super) fn first(universe: &mut Universe) -> Result<Self, String> {
+        let mut world = Self { budgets: universe.bound.budgets(), ..Self::default() };
+        for (member, node) in world.members.iter_mut().zip(1..) {
+            *member = universe.member_id(Member::fresh(NodeId(node))?);
+        }
+        world.past = universe.past_id(Past::default());
+        world.sum(universe)?;
+        Ok(world)
+    }
+
+    /// Its fingerprint.
+    pub(super) fn print(&self) -> u128 {
+        world_print(&self.sums, self.budgets)
+    }
+
+    fn sum(&mut self, universe: &Universe) -> Result<(), String> {
+        let mut sums = [0; RENAMINGS];
+        for member in self.members {
+            add(&mut sums, &universe.local(member)?.prints);
+        }
+        for parcel in &self.network {
+            add(&mut sums, &universe.parcel(*parcel)?.1);
+        }
+        add(&mut sums, &universe.past(self.past)?.1);
+        self.sums = sums;
+        Ok(())
+    }
+
+    /// Appends itself to a list of words.
+    pub(super) fn pack(&self, out: &mut Vec<u32>) {
+        out.extend(self.members);
+        let [first, second] = [self.budgets & u64::from(u32::MAX), self.budgets >> 32];
+        let word = |half| u32::try_from(half).unwrap_or(0);
+        out.extend([self.past, word(first), word(second), word(self.network.len() as u64)]);
+        out.extend(&self.network);
+    }
+
+    /// Reads what was packed at `at`; says where the next one begins, or `None` at the end.
+    pub(super) fn unpack(
+        &mut self,
+        words: &[u32],
+        at: usize,
+        universe: &Universe,
+    ) -> Result<Option<usize>, String> {
+        let Some(head) = words.get(at..at + HEAD) else { return Ok(None) };
+        let [one, two, three, past, first, second, length] = *head else { return Ok(None) };
+        self.members = [one, two, three];
+        self.past = past;
+        self.budgets = u64::from(second) << 32 | u64::from(first);
+        let end = at + HEAD + length as usize;
+        self.network.clear();
+        self.network.extend(words.get(at + HEAD..end).unwrap_or_default());
+        self.sum(universe)?;
+        Ok(Some(end))
+    }
+
+    /// All that may be possible, always in the same order. Some of it may turn out to change nothing.
+    pub(super) fn actions(&self, universe: &Universe, out: &mut Vec<Action>) -> Result<(), String> {
+        out.clear();
+        for parcel in &self.network {
+            self.deliveries(*parcel, universe, out)?;
+        }
+        for place in 0..MEMBERS {
+            self.own_actions(place, universe, out)?;
+        }
+        if out.len() > ACTIONS_MAX {
+            Err("too much is possible in one world".to_owned())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn deliveries(&self, id: Id, universe: &Universe, out: &mut Vec<Action>) -> Result<(), String> {
+        let parcel = &universe.parcel(id)?.0;
+        let [from, place] =
+            [parcel.from, parcel.to].map(|node| usize::try_from(node.0 - 1).unwrap_or(0));
+        let (taken, deliver) = (Some(id), Act::Deliver { parcel: id, silent: false });
+        out.push(Action { place, act: deliver, taken, spend: None });
+        let asks = matches!(parcel.message, Message::RequestVote { .. });
+        let member = self.members.get(place).copied().unwrap_or_default();
+        if asks && universe.face(member)?.follows {
+            out.push(Action {
+                place,
+                act: Act::Deliver { parcel: id, silent: true },
+                taken,
+                spend: None,
+            });
+        }
+        if left(self.budgets, Spend::Duplicates) > 0 {
+            out.push(Action { place, act: deliver, taken: None, spend: Some(Spend::Duplicates) });
+        }
+        if left(self.budgets, Spend::Drops) > 0 {
+            let act = Act::Unreachable(parcel.to);
+            out.push(Action { place: from, act, taken, spend: Some(Spend::Drops) });
+        }
+        Ok(())
+    }
+
+    fn own_actions(
+        &self,
+        place: usize,
+        universe: &Universe,
+        out: &mut Vec<Action>,
+    ) -> Result<(), String> {
+        let face = universe.face(self.members.get(place).copied().unwrap_or_default())?;
+        let mut push = |act, spend: Option<Spend>| {
+            if spend.is_none_or(|spend| left(self.budgets, spend) > 0) {
+                out.push(Action { place, act, taken: None, spend });
+            }
+        };
+        if face.unsynced > 0 {
+            push(Act::Synced, None);
+            push(Act::Fire(Timer::Stall), Some(Spend::Checks));
+        }
+        if face.leads {
+            push(Act::Propose, Some(Spend::Proposals));
+            push(Act::Fire(Timer::Beat), Some(Spend::Beats));
+            push(Act::Fire(Timer::Quorum), Some(Spend::Checks));
+        } else {
+            push(Act::Fire(Timer::Election), Some(Spend::Timeouts));
+        }
+        let asked = universe.bound.reads() - left(self.budgets, Spend::Reads);
+        push(Act::Read(asked + 1), Some(Spend::Reads));
+        if asked > 0 {
+            push(Act::Fire(Timer::Reads), Some(Spend::Checks));
+        }
+        for kept in 0..=face.unsynced {
+            push(Act::Crash(kept), Some(Spend::Crashes));
+        }
+        Ok(())
+    }
+
+    /// Does one thing, into `next`.
+    ///
+    /// A message that changes nothing stays where it is: the world without it can do nothing that this one can't.
+    ///
+    /// # Errors
+    /// Says which rule is broken then.
+    pub(super) fn act(
+        &self,
+        action: Action,
+        universe: &mut Universe,
+        next: &mut Self,
+    ) -> Result<Fate, String> {
+        let before = self.members.get(action.place).copied().unwrap_or_default();
+        let outcome = universe.outcome(before, action.act)?;
+        if outcome.outside {
+            return Ok(Fate::Outside);
+        }
+        let idle =
+            outcome.member == before && outcome.sent.is_empty() && outcome.answers.is_empty();
+        if idle {
+            return Ok(Fate::Same);
+        }
+        next.clone_from(self);
+        next.budgets = spent(self.budgets, action.spend);
+        next.move_to(action.place, outcome.member, universe)?;
+        if let Some(parcel) = action.taken {
+            next.network.retain(|other| *other != parcel);
+            remove(&mut next.sums, &universe.parcel(parcel)?.1);
+        }
+        for parcel in universe.sent(outcome.sent) {
+            if let Err(at) = next.network.binary_search(parcel) {
+                next.network.insert(at, *parcel);
+                add(&mut next.sums, &universe.parcel(*parcel)?.1);
+            }
+        }
+        next.remember(action, outcome.answers, universe)?;
+        Ok(Fate::Next)
+    }
+
+    fn move_to(&mut self, place: usize, member: Id, universe: &Universe) -> Result<(), String> {
+        if let Some(slot) = self.members.get_mut(place) {
+            remove(&mut self.sums, &universe.local(*slot)?.prints);
+            add(&mut self.sums, &universe.local(member)?.prints);
+            *slot = member;
+        }
+        Ok(())
+    }
+
+    /// The past grows by what the member that acted shows, and by reads.
+    fn remember(
+        &mut self,
+        action: Action,
+        answers: std::ops::Range<u32>,
+        universe: &mut Universe,
+    ) -> Result<(), String> {
+        let face = *universe.face(self.members.get(action.place).copied().unwrap_or_default())?;
+        let node = u8::try_from(action.place + 1).unwrap_or(u8::MAX);
+        let past = &universe.past(self.past)?.0;
+        let reads = matches!(action.act, Act::Read(_)) || !answers.is_empty();
+        if past.knows(node, &face) && !reads {
+            return Ok(());
+        }
+        let mut past = past.clone();
+        if let Act::Read(context) = action.act {
+            past.ask(context);
+        }
+        past.learn(node, &face)?;
+        for answer in universe.answers(answers) {
+            past.answer(*answer)?;
+        }
+        remove(&mut self.sums, &universe.past(self.past)?.1);
+        self.past = universe.past_id(past);
+        add(&mut self.sums, &universe.past(self.past)?.1);
+        Ok(())
+    }
+
+    /// Judges it, after the member at `place` has changed.
+    ///
+    /// # Errors
+    /// Says which rule is broken.
+    pub(super) fn judge(&self, place: usize, universe: &Universe) -> Result<(), String> {
+        let [one, two, three] = self.members;
+        let faces = [universe.face(one)?, universe.face(two)?, universe.face(three)?];
+        judge::world(&faces, place, &universe.past(self.past)?.0)
+    }
+}

@@ -1,0 +1,139 @@
+//! `quorate-sim explore`: the command line of the explorer, and runs that were saved.
+//!
+//! Its last line reads `unique=N generated=N depth=N cpu_s=N bytes_per_state=N violations=N`; programs rely on it.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use quorate_sim::explore::{BOUNDS, Bound, Bug, Limits, Report, Search, replay, walk};
+
+/// How to call it.
+const USAGE: &str = "Usage: quorate-sim explore --bound A|B|C|E|small [--seconds N] [--states N] [--walk SEED] \
+[--bug NAME] [--save FILE] [--replay FILE]";
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+struct Order {
+    bound: Bound,
+    bug: Bug,
+    limits: Limits,
+    time_max: Option<Duration>,
+    walk_seed: Option<u64>,
+    save: Option<String>,
+    replay: Option<String>,
+}
+
+/// Runs the command. Fails on bad arguments, files that can't be read or written, and what the explorer itself can't handle.
+pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
+    let order = parse(arguments)?;
+    if let Some(file) = &order.replay {
+        let text = std::fs::read_to_string(file).map_err(|why| format!("{file}: {why}"))?;
+        return replay_text(&order, &text);
+    }
+    let start = Instant::now();
+    let mut stop = |report: &Report| {
+        order.time_max.is_some_and(|time| start.elapsed() >= time)
+            || report.generated >= order.limits.unique_max && order.walk_seed.is_some()
+    };
+    let report = match order.walk_seed {
+        Some(seed) => walk(order.bound, order.bug, seed, &mut stop)?,
+        None => Search::new(order.bound, order.bug)?.run(order.limits, &mut stop)?,
+    };
+    if let (Some(found), Some(file)) = (&report.counterexample, &order.save) {
+        std::fs::write(file, found.script.join("\n") + "\n")
+            .map_err(|why| format!("{file}: {why}"))?;
+    }
+    println!("{}", tell(&order, &report));
+    Ok(if report.counterexample.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn parse(arguments: &[String]) -> Result<Order, String> {
+    let mut order = Order {
+        bound: BOUNDS[0],
+        bug: Bug::None,
+        limits: Limits { unique_max: u64::MAX },
+        time_max: None,
+        walk_seed: None,
+        save: None,
+        replay: None,
+    };
+    let mut rest = arguments.iter();
+    while let Some(option) = rest.next() {
+        let value = rest.next().ok_or_else(|| format!("{option} needs a value\n{USAGE}"))?;
+        let number = || value.parse::<u64>().map_err(|why| format!("{option} {value}: {why}"));
+        match option.as_str() {
+            "--bound" => {
+                order.bound =
+                    Bound::named(value).ok_or_else(|| format!("no bound {value}\n{USAGE}"))?;
+            }
+            "--bug" => order.bug = Bug::named(value).ok_or_else(|| format!("no bug {value}"))?,
+            "--seconds" => order.time_max = Some(Duration::from_secs(number()?)),
+            "--states" => order.limits.unique_max = number()?,
+            "--walk" => order.walk_seed = Some(number()?),
+            "--save" => order.save = Some(value.clone()),
+            "--replay" => order.replay = Some(value.clone()),
+            _ => return Err(format!("no option {option}\n{USAGE}")),
+        }
+    }
+    Ok(order)
+}
+
+/// The report for people, and the last line for programs.
+fn tell(order: &Order, report: &Report) -> String {
+    let mut text = String::new();
+    let unique = report.unique.max(1);
+    let whole = if report.complete { "all of it" } else { "not all of it" };
+    let [members, messages, steps] = report.parts;
+    let _ = writeln!(text, "bound {} to {:?}: {whole}", order.bound.name, order.bug);
+    let _ = writeln!(
+        text,
+        "{members} different members, {messages} messages, {steps} steps of one member; frontier at most {} MiB; \
+         resident at most {} MiB",
+        report.frontier_bytes_max >> 20,
+        resident_max_mib()
+    );
+    if let Some(found) = &report.counterexample {
+        let _ = writeln!(text, "\n{}\n\n{}", found.what, found.chart);
+    }
+    let tenths = report.seen_bytes * 10 / unique;
+    let _ = write!(
+        text,
+        "unique={} generated={} depth={} cpu_s={:.1} bytes_per_state={}.{} violations={}",
+        report.unique,
+        report.generated,
+        report.depth,
+        cpu_seconds(),
+        tenths / 10,
+        tenths % 10,
+        u8::from(report.counterexample.is_some())
+    );
+    text
+}
+
+fn replay_text(order: &Order, text: &str) -> Result<ExitCode, String> {
+    let script: Vec<String> =
+        text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    let Some(found) = replay(order.bound, order.bug, &script)? else {
+        println!("the run breaks no promise");
+        return Ok(ExitCode::SUCCESS);
+    };
+    println!("{}\n\n{}", found.what, found.chart);
+    Ok(ExitCode::FAILURE)
+}
+
+/// Processor time of this process so far, in seconds; 0 where the system does not tell.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u32 = fields.skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
+    f64::from(ticks) / 100.0
+}
+
+/// The most memory that this process ever held, in MiB; 0 where the system does not tell.
+fn resident_max_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) >> 10
+}
