@@ -3,5 +3,8 @@
 //! It knows no clock, no thread, no file and no chance but [`Dice`].
 
 pub mod dice;
+pub mod explore;
+pub mod swarm;
+pub mod world;
 
 pub use dice::Dice;

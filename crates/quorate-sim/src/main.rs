@@ -2,6 +2,11 @@
 
 #![allow(clippy::print_stdout, reason = "a tool for a terminal says what it found")]
 
+mod cli;
+mod explore_command;
+mod run_command;
+mod shrink_command;
+
 use std::process::ExitCode;
 
 /// One subcommand: its name, what it does, and the function that takes the arguments behind the name.
@@ -12,8 +17,24 @@ struct Command {
 }
 
 /// All subcommands.
-const COMMANDS: [Command; 1] =
-    [Command { name: "help", about: "Say what there is", run: |_| Ok(help()) }];
+const COMMANDS: [Command; 4] = [
+    Command { name: "help", about: "Say what there is", run: |_| Ok(help()) },
+    Command {
+        name: "explore",
+        about: "See every state within a bound: --bound A|B|E",
+        run: explore_command::run,
+    },
+    Command {
+        name: "run",
+        about: "Run seeds: --seeds N --first-seed N | --seed S",
+        run: run_command::run,
+    },
+    Command {
+        name: "shrink",
+        about: "Cut a failing run down: --seed S",
+        run: shrink_command::shrink,
+    },
+];
 
 fn help() -> ExitCode {
     println!("Usage: quorate-sim <command> [options]\n");

@@ -1,0 +1,152 @@
+//! `quorate-sim run`: many seeds, on as many threads as asked for.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use quorate_sim::Dice;
+use quorate_sim::swarm::{Options, Outcome, run_seed};
+use quorate_sim::world::{Conviction, Judge};
+
+use crate::cli::Arguments;
+
+/// The options that say what world it is.
+pub(crate) const WORLD_OPTIONS: [&str; 6] =
+    ["world", "members", "learners", "rate", "seconds", "mutant"];
+
+/// Of a million seeds, how many are run twice.
+const TWICE_PPM: u32 = 50_000;
+/// A year, in seconds.
+const YEAR_S: f64 = 365.25 * 24.0 * 3600.0;
+
+/// Reads the options that say what world it is.
+pub(crate) fn options(arguments: &Arguments) -> Result<Options, String> {
+    match arguments.text("world") {
+        None | Some("core") => {}
+        Some(other) => return Err(format!("no world is called {other}; there is: core")),
+    }
+    let size = |name| -> Result<Option<usize>, String> {
+        Ok(arguments.number(name)?.and_then(|number| usize::try_from(number).ok()))
+    };
+    let mutant = arguments.number("mutant")?.unwrap_or(0);
+    if mutant != 0 && !cfg!(feature = "mutants") {
+        return Err("--mutant needs a build with --features mutants".to_owned());
+    }
+    Ok(Options {
+        voters: size("members")?,
+        learners: size("learners")?,
+        rate: arguments.number("rate")?,
+        seconds: arguments.number("seconds")?,
+        mutant: u16::try_from(mutant).map_err(|_| "--mutant is out of range")?,
+    })
+}
+
+/// What all seeds came to.
+#[derive(Default)]
+struct Sum {
+    seeds: u64,
+    events: u64,
+    simulated_ns: u128,
+    hash: u128,
+    commits: u64,
+    elections: u64,
+    grants: u64,
+    installs: u64,
+    crashes: u64,
+    failures: Vec<(u64, Conviction)>,
+}
+
+impl Sum {
+    fn add(&mut self, outcome: Outcome) {
+        self.seeds += 1;
+        self.events += outcome.events;
+        self.simulated_ns += u128::from(outcome.simulated_ns);
+        // Seeds end in any order, so their hashes are added up; the seed is part of each.
+        self.hash = self.hash.wrapping_add(outcome.hash);
+        self.commits += outcome.counts.commits;
+        self.elections += outcome.counts.elections;
+        self.grants += outcome.counts.grants;
+        self.installs += outcome.counts.installs;
+        self.crashes += outcome.counts.crashes;
+        self.failures.extend(outcome.failure.map(|failure| (outcome.seed, failure)));
+    }
+}
+
+/// The subcommand.
+pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
+    let mut known = vec!["seeds", "first-seed", "seed", "threads"];
+    known.extend(WORLD_OPTIONS);
+    let arguments = Arguments::parse(arguments, &known)?;
+    let options = options(&arguments)?;
+    let one = arguments.number("seed")?;
+    let first = one.or(arguments.number("first-seed")?).unwrap_or(0);
+    let seeds = if one.is_some() { 1 } else { arguments.number("seeds")?.unwrap_or(100) };
+    let threads = arguments.number("threads")?.unwrap_or(1).clamp(1, 64);
+    let before = cpu_seconds();
+    let sum = run_all(first, seeds, threads, &options);
+    Ok(report(&sum, cpu_seconds() - before))
+}
+
+fn run_all(first: u64, seeds: u64, threads: u64, options: &Options) -> Sum {
+    let next = AtomicU64::new(0);
+    let sum = Mutex::new(Sum::default());
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= seeds {
+                return;
+            }
+            let outcome = run_checked(first.wrapping_add(number), options);
+            sum.lock().unwrap_or_else(PoisonError::into_inner).add(outcome);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    sum.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a seed, some of them twice: both must be the same.
+fn run_checked(seed: u64, options: &Options) -> Outcome {
+    let mut outcome = run_seed(seed, options);
+    if outcome.failure.is_none() && Dice::fork(seed, 3).chance(TWICE_PPM) {
+        let again = run_seed(seed, options);
+        if again.hash != outcome.hash {
+            let detail = format!("{:032x}, then {:032x}", outcome.hash, again.hash);
+            outcome.failure = Some(Conviction::new(Judge::Determinism, detail));
+        }
+    }
+    outcome
+}
+
+#[allow(clippy::cast_precision_loss, reason = "figures for people")]
+fn report(sum: &Sum, cpu_s: f64) -> ExitCode {
+    for (seed, failure) in &sum.failures {
+        println!("seed {seed}: {failure}");
+    }
+    let simulated_s = sum.simulated_ns as f64 / 1e9;
+    let years = simulated_s / YEAR_S / (cpu_s.max(1e-3) / 3600.0);
+    println!(
+        "elections={} commits={} reads={} snapshots={} crashes={}",
+        sum.elections, sum.commits, sum.grants, sum.installs, sum.crashes
+    );
+    println!(
+        "seeds={} events={} simulated_s={simulated_s:.0} cpu_s={cpu_s:.1} sim_years_per_cpu_hour={years:.3} hash={:032x} failures={}",
+        sum.seeds,
+        sum.events,
+        sum.hash,
+        sum.failures.len()
+    );
+    ExitCode::from(u8::from(!sum.failures.is_empty()))
+}
+
+/// What this process has used of all processors, in seconds; 0 where the system does not say.
+pub(crate) fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the name in brackets: fields 14 and 15 of all are user and system time, in hundredths.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+    ticks / 100.0
+}

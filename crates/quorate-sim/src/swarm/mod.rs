@@ -1,0 +1,16 @@
+//! Runs of a world of cores, each decided by one seed.
+
+mod clock;
+mod hash;
+mod mend;
+mod misfortune;
+mod mishap;
+mod network;
+mod plan;
+mod run;
+pub(crate) mod shrink;
+mod tape;
+
+pub use plan::Options;
+pub use run::{Outcome, run_seed};
+pub use shrink::{Shrunk, shrink_seed};

@@ -1,0 +1,191 @@
+//! What one seed stands for: the group, its weather, its clients, and everything that will go wrong, with the moment.
+//!
+//! Each seed leaves some classes of faults out (swarm testing: Groce and others, ISSTA 2012): runs without, say, crashes go
+//! elsewhere than runs where a crash cuts everything short. The plan is data, so a failing one can be cut down part by part.
+
+use quorate_raft::Config;
+
+use super::mishap::{Class, Mishap, Planned};
+use crate::dice::Dice;
+
+/// One thousandth of a second, in nanoseconds.
+pub(crate) const MILLISECOND: u64 = 1_000_000;
+/// One second, in nanoseconds.
+pub(crate) const SECOND: u64 = 1_000_000_000;
+/// The most members of a simulated group.
+pub(crate) const MEMBERS_MAX: usize = 8;
+
+/// How messages travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Weather {
+    /// Lost, of a million.
+    pub(crate) loss_ppm: u32,
+    /// Delivered twice, of a million.
+    pub(crate) duplicate_ppm: u32,
+    /// The shortest way.
+    pub(crate) delay_ns: u64,
+    /// How much longer it may take; now and then, up to eight times as much.
+    pub(crate) jitter_ns: u64,
+    /// Messages of a link do not overtake each other.
+    pub(crate) in_order: bool,
+}
+
+/// What the user of the simulator fixes; everything else is drawn.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// How many voters.
+    pub voters: Option<usize>,
+    /// How many learners.
+    pub learners: Option<usize>,
+    /// Client operations a second.
+    pub rate: Option<u64>,
+    /// How long the safety phase is, in simulated seconds.
+    pub seconds: Option<u64>,
+    /// A historical bug to switch on, in a build with the feature `mutants`.
+    pub mutant: u16,
+}
+
+/// Everything a run needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// What it was drawn from, and what decides the fate of every message.
+    pub(crate) seed: u64,
+    /// How many voters.
+    pub(crate) voters: usize,
+    /// How many learners.
+    pub(crate) learners: usize,
+    /// Every member's settings but the id.
+    pub(crate) config: Config,
+    /// The weather while nothing is wrong.
+    pub(crate) weather: Weather,
+    /// How long a sync takes, at least and at most, while nothing is wrong.
+    pub(crate) sync_ns: (u64, u64),
+    /// Mean time between client operations.
+    pub(crate) client_gap_ns: u64,
+    /// How many operations are reads, of a million.
+    pub(crate) read_ppm: u32,
+    /// The most payloads of one proposal.
+    pub(crate) batch_max: u64,
+    /// A member drops its log's head when it is longer than this.
+    pub(crate) log_max: u64,
+    /// Whether snapshots are announced.
+    pub(crate) announce: bool,
+    /// How long things go wrong.
+    pub(crate) safety_ns: u64,
+    /// What goes wrong, in order of time.
+    pub(crate) mishaps: Vec<Planned>,
+    /// Those of them that must be well again at the end; the others are cut off. Bits, by seat.
+    pub(crate) healthy: u8,
+    /// How those that are not are cut off: 0 down, 1 both ways, 2 they hear nothing, 3 they are not heard.
+    pub(crate) fate: u64,
+}
+
+impl Plan {
+    /// Draws the plan of a seed.
+    pub(crate) fn of(seed: u64, options: &Options) -> Self {
+        let dice = &mut Dice::fork(seed, 1);
+        let voters = draw_voters(dice);
+        let learners = usize::from(dice.chance(200_000));
+        let voters = options.voters.unwrap_or(voters).clamp(1, MEMBERS_MAX - 1);
+        let learners = options.learners.unwrap_or(learners).min(MEMBERS_MAX - voters);
+        let tight = dice.chance(500_000);
+        let rate = [1, 5, 10, 10, 20, 40].get(dice.position(6)).copied().unwrap_or(10);
+        let seconds = options.seconds.unwrap_or_else(|| dice.within(40, 120));
+        let safety_ns = seconds.saturating_mul(SECOND);
+        let has_snapshots = dice.chance(600_000);
+        let log_max = if has_snapshots { dice.within(5, 400) } else { 2_000 };
+        let mishaps = draw_mishaps(dice, voters + learners, safety_ns);
+        Self {
+            seed,
+            voters,
+            learners,
+            config: draw_config(dice, tight, options.mutant),
+            weather: draw_fair_weather(dice),
+            sync_ns: draw_sync(dice),
+            client_gap_ns: SECOND / options.rate.unwrap_or(rate).max(1),
+            read_ppm: if dice.chance(800_000) { 400_000 } else { 0 },
+            batch_max: dice.within(1, 4),
+            log_max,
+            announce: dice.chance(500_000),
+            safety_ns,
+            mishaps,
+            healthy: draw_quorum(dice, voters, learners),
+            fate: dice.below(4),
+        }
+    }
+
+    /// How many members there are.
+    pub(crate) fn members(&self) -> usize {
+        self.voters + self.learners
+    }
+}
+
+fn draw_voters(dice: &mut Dice) -> usize {
+    [3, 3, 3, 3, 5, 5, 1, 2, 4, 7].get(dice.position(10)).copied().unwrap_or(3)
+}
+
+/// The defaults, or limits so small that every one of them is met.
+fn draw_config(dice: &mut Dice, tight: bool, mutant: u16) -> Config {
+    let mut config = Config::default();
+    if tight {
+        config.append_bytes_max = 50 + dice.below(400);
+        config.append_entries_max = 1 + dice.below(8);
+        config.inflight_appends_max = 1 + dice.position(4);
+        config.inflight_bytes_max = 100 + dice.below(1000);
+        config.uncommitted_bytes_max = 300 + dice.below(2000);
+        config.uncommitted_entries_max = 10 + dice.below(40);
+        config.reads_max = 1 + dice.position(20);
+    }
+    arm_mutant(&mut config, mutant);
+    config
+}
+
+#[cfg(feature = "mutants")]
+fn arm_mutant(config: &mut Config, mutant: u16) {
+    config.mutant = mutant;
+}
+
+#[cfg(not(feature = "mutants"))]
+fn arm_mutant(_: &mut Config, _: u16) {}
+
+fn draw_fair_weather(dice: &mut Dice) -> Weather {
+    Weather {
+        loss_ppm: if dice.chance(500_000) { 0 } else { 10_000 },
+        duplicate_ppm: if dice.chance(500_000) { 0 } else { 10_000 },
+        delay_ns: dice.within(100_000, 5 * MILLISECOND),
+        jitter_ns: dice.within(0, 20 * MILLISECOND),
+        in_order: dice.chance(300_000),
+    }
+}
+
+fn draw_sync(dice: &mut Dice) -> (u64, u64) {
+    let least = dice.within(50_000, 2 * MILLISECOND);
+    (least, least + dice.within(0, 20 * MILLISECOND))
+}
+
+/// A random majority of the voters, and all learners.
+fn draw_quorum(dice: &mut Dice, voters: usize, learners: usize) -> u8 {
+    let mut healthy = 0_u8;
+    let enough = u32::try_from(voters / 2 + 1).unwrap_or(1);
+    while healthy.count_ones() < enough {
+        healthy |= 1 << dice.position(voters);
+    }
+    (voters..voters + learners).fold(healthy, |set, seat| set | 1 << seat)
+}
+
+fn draw_mishaps(dice: &mut Dice, members: usize, until_ns: u64) -> Vec<Planned> {
+    let classes: Vec<Class> = Class::ALL.into_iter().filter(|_| dice.chance(450_000)).collect();
+    let mean_gap = dice.within(300 * MILLISECOND, 6 * SECOND);
+    let mut mishaps = Vec::new();
+    let mut at = 0;
+    while !classes.is_empty() {
+        at += dice.within(MILLISECOND, 2 * mean_gap);
+        if at >= until_ns {
+            break;
+        }
+        if let Some(class) = dice.pick(&classes).copied() {
+            mishaps.push(Planned { at, mishap: Mishap::draw(class, members, dice) });
+        }
+    }
+    mishaps
+}
