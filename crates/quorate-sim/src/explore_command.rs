@@ -10,6 +10,7 @@ use quorate_sim::explore::{BOUNDS, Bound, Bug, Limits, Report, Search, replay, w
 
 /// How to call it.
 const USAGE: &str = "Usage: quorate-sim explore --bound A|B|C|E|small [--seconds N] [--states N] [--walk SEED] \
+[--term N] [--log N] [--budgets timeouts,beats,checks,proposals,crashes,drops,duplicates,reads] \
 [--bug NAME] [--save FILE] [--replay FILE]";
 
 /// What the command line asks for.
@@ -68,6 +69,9 @@ fn parse(arguments: &[String]) -> Result<Order, String> {
                     Bound::named(value).ok_or_else(|| format!("no bound {value}\n{USAGE}"))?;
             }
             "--bug" => order.bug = Bug::named(value).ok_or_else(|| format!("no bug {value}"))?,
+            "--term" => order.bound.term_max = number()?.min(15),
+            "--log" => order.bound.log_max = usize::try_from(number()?.min(14)).unwrap_or(14),
+            "--budgets" => order.bound = order.bound.with_budgets(budgets(value)?),
             "--seconds" => order.time_max = Some(Duration::from_secs(number()?)),
             "--states" => order.limits.unique_max = number()?,
             "--walk" => order.walk_seed = Some(number()?),
@@ -77,6 +81,13 @@ fn parse(arguments: &[String]) -> Result<Order, String> {
         }
     }
     Ok(order)
+}
+
+/// Eight numbers with commas between.
+fn budgets(text: &str) -> Result<[u8; 8], String> {
+    let numbers: Result<Vec<u8>, _> = text.split(',').map(str::parse).collect();
+    let numbers = numbers.map_err(|why| format!("--budgets {text}: {why}"))?;
+    numbers.try_into().map_err(|_| format!("--budgets {text}: not eight numbers"))
 }
 
 /// The report for people, and the last line for programs.

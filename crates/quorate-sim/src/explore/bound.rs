@@ -49,13 +49,19 @@ pub const BOUNDS: [Bound; 5] = [
     Bound { name: "B", term_max: 2, log_max: 2, budgets: [3, 1, 0, 1, 1, 1, 1, 0] },
     Bound { name: "C", term_max: 3, log_max: 3, budgets: [4, 1, 1, 2, 1, 0, 0, 0] },
     Bound { name: "E", term_max: 2, log_max: 2, budgets: [2, 1, 1, 1, 0, 0, 0, 2] },
-    Bound { name: "small", term_max: 1, log_max: 1, budgets: [2, 0, 0, 1, 1, 0, 0, 0] },
+    Bound { name: "small", term_max: 1, log_max: 1, budgets: [2, 0, 0, 0, 1, 0, 0, 0] },
 ];
 
 impl Bound {
     /// The bound of that letter.
     pub fn named(name: &str) -> Option<Self> {
         BOUNDS.into_iter().find(|bound| bound.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The same with other budgets: timeouts, beats, checks, proposals, crashes, drops, duplicates, reads.
+    #[must_use]
+    pub fn with_budgets(self, budgets: [u8; SPENDS]) -> Self {
+        Self { budgets, ..self }
     }
 
     /// All that may be spent, packed: a byte for each kind.

@@ -99,9 +99,7 @@ mod tests {
     fn verdict(logs: [&[u64]; MEMBERS], committed: &[u64]) -> Result<(), String> {
         let faces = logs.map(face);
         let [one, two, three] = &faces;
-        let committed = terms(committed);
-        let past = Past { committed, committed_in: committed, ..Past::default() };
-        world(&[one, two, three], 0, &past)
+        world(&[one, two, three], 0, &Past::of(terms(committed)))
     }
 
     #[test]

@@ -19,6 +19,7 @@
 
 mod bound;
 mod chart;
+mod frontier;
 mod hash;
 mod judge;
 mod member;

@@ -30,6 +30,12 @@ impl Past {
         known && (!face.leads || self.leader_of(face.term) == Some(node))
     }
 
+    /// A past in which this was committed, each entry in its own term, and nothing else happened.
+    #[cfg(test)]
+    pub(super) fn of(committed: Terms) -> Self {
+        Self { committed, committed_in: committed, ..Self::default() }
+    }
+
     fn leader_of(&self, term: u64) -> Option<u8> {
         self.leaders.get(usize::try_from(term).ok()?).copied()
     }

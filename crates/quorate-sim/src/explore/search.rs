@@ -6,6 +6,7 @@
 
 use super::bound::{Bound, Bug};
 use super::chart;
+use super::frontier::Frontier;
 use super::universe::Universe;
 use super::visited::Visited;
 use super::world::{Action, Fate, World};
@@ -58,8 +59,7 @@ pub struct Search {
     actions: Vec<u8>,
     /// By number of a world that was looked into: how many new worlds it led to.
     children: Vec<u8>,
-    frontier: Vec<u32>,
-    next_frontier: Vec<u32>,
+    frontier: Frontier,
     report: Report,
 }
 
@@ -69,7 +69,11 @@ struct Desk {
     world: World,
     next: World,
     actions: Vec<Action>,
+    numbers: Vec<u64>,
 }
+
+/// After so many worlds it is asked whether to stop.
+const PAUSE_WORLDS: u64 = 4096;
 
 impl Search {
     /// Prepares an exploration.
@@ -79,12 +83,12 @@ impl Search {
     pub fn new(bound: Bound, bug: Bug) -> Result<Self, String> {
         let mut universe = Universe::new(bound, bug);
         let world = World::first(&mut universe)?;
-        let (mut visited, mut frontier) = (Visited::new(), Vec::new());
+        let (mut visited, mut frontier) = (Visited::new(), Frontier::default());
         visited.insert(world.print());
         world.pack(&mut frontier);
         let report = Report { unique: 1, ..Report::default() };
-        let (children, next_frontier) = (Vec::new(), Vec::new());
-        Ok(Self { universe, visited, actions: vec![0], children, frontier, next_frontier, report })
+        let (actions, children) = (vec![0], Vec::new());
+        Ok(Self { universe, visited, actions, children, frontier, report })
     }
 
     /// Explores level by level, until all is seen, a promise is broken, or `stop` says so; it is asked once in a while.
@@ -97,45 +101,38 @@ impl Search {
         stop: &mut dyn FnMut(&Report) -> bool,
     ) -> Result<Report, String> {
         let mut desk = Desk::default();
-        while !self.frontier.is_empty() && self.report.counterexample.is_none() {
-            if !self.level(&mut desk, limits, stop)? {
-                break;
+        let mut level_end = self.report.unique;
+        while desk.world.unpack(&mut self.frontier, &mut desk.numbers, &self.universe)? {
+            let looked_into = self.children.len() as u64;
+            if looked_into == level_end {
+                level_end = self.report.unique;
+                self.report.depth += 1;
             }
-            let packed = self.frontier.capacity() + self.next_frontier.capacity();
-            let packed = (packed * size_of::<u32>()) as u64;
-            self.report.frontier_bytes_max = self.report.frontier_bytes_max.max(packed);
-            self.frontier.clear();
-            std::mem::swap(&mut self.frontier, &mut self.next_frontier);
-            self.report.depth += u64::from(!self.frontier.is_empty());
+            let pause = looked_into.is_multiple_of(PAUSE_WORLDS) && self.is_over(stop);
+            if pause || self.report.unique >= limits.unique_max {
+                return Ok(self.close(false));
+            }
+            self.look_into(&mut desk)?;
+            if self.report.counterexample.is_some() {
+                return Ok(self.close(false));
+            }
         }
-        self.report.complete = self.frontier.is_empty();
+        Ok(self.close(true))
+    }
+
+    /// Takes stock; asks whether to stop.
+    fn is_over(&mut self, stop: &mut dyn FnMut(&Report) -> bool) -> bool {
+        let bytes = self.frontier.size_bytes() as u64;
+        self.report.frontier_bytes_max = self.report.frontier_bytes_max.max(bytes);
+        stop(&self.report)
+    }
+
+    fn close(mut self, complete: bool) -> Report {
+        self.report.complete = complete;
         let links = self.actions.capacity() + self.children.capacity();
         self.report.seen_bytes = (self.visited.size_bytes() + links) as u64;
         self.report.parts = self.universe.counts();
-        Ok(self.report)
-    }
-
-    /// Looks into every world of one level; `false` if it was stopped.
-    fn level(
-        &mut self,
-        desk: &mut Desk,
-        limits: Limits,
-        stop: &mut dyn FnMut(&Report) -> bool,
-    ) -> Result<bool, String> {
-        let mut at = 0;
-        while let Some(end) = desk.world.unpack(&self.frontier, at, &self.universe)? {
-            at = end;
-            if self.report.unique >= limits.unique_max
-                || (self.children.len().is_multiple_of(4096) && stop(&self.report))
-            {
-                return Ok(false);
-            }
-            self.look_into(desk)?;
-            if self.report.counterexample.is_some() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        self.report
     }
 
     fn look_into(&mut self, desk: &mut Desk) -> Result<(), String> {
@@ -170,7 +167,7 @@ impl Search {
         }
         self.report.unique += 1;
         next.judge(place, &self.universe)?;
-        next.pack(&mut self.next_frontier);
+        next.pack(&mut self.frontier);
         self.actions.push(number);
         Ok(true)
     }
@@ -249,7 +246,9 @@ mod tests {
 
     #[test]
     fn everything_small_is_explored_and_keeps_all_promises() {
-        let report = explore("small", Bug::None, ALL.unique_max);
+        let bound = Bound::named("small").expect("a bound").with_budgets([2, 0, 0, 0, 0, 0, 0, 0]);
+        let search = Search::new(bound, Bug::None).expect("a first world");
+        let report = search.run(ALL, &mut |_| false).expect("an exploration");
         assert_eq!(report.counterexample, None);
         assert!(report.complete && report.unique > 1_000, "{report:?}");
     }

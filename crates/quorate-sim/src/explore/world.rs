@@ -3,6 +3,7 @@
 use quorate_raft::{Message, NodeId, Timer};
 
 use super::bound::{Spend, left, spent};
+use super::frontier::Frontier;
 use super::hash::{Prints, RENAMINGS, add, remove, world_print};
 use super::member::Member;
 use super::past::Past;
@@ -11,8 +12,6 @@ use super::{MEMBERS, judge};
 
 /// The most things that may be possible in one world: the number of one fits a byte.
 const ACTIONS_MAX: usize = 255;
-/// Words of a packed world in front of its messages.
-const HEAD: usize = MEMBERS + 4;
 
 /// A world, as numbers of the universe's things.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,32 +80,37 @@ impl World {
         Ok(())
     }
 
-    /// Appends itself to a list of words.
-    pub(super) fn pack(&self, out: &mut Vec<u32>) {
-        out.extend(self.members);
-        let [first, second] = [self.budgets & u64::from(u32::MAX), self.budgets >> 32];
-        let word = |half| u32::try_from(half).unwrap_or(0);
-        out.extend([self.past, word(first), word(second), word(self.network.len() as u64)]);
-        out.extend(&self.network);
+    /// Puts itself at the end of the queue.
+    pub(super) fn pack(&self, queue: &mut Frontier) {
+        let [one, two, three] = self.members;
+        let head =
+            [self.budgets, u64::from(one), u64::from(two), u64::from(three), u64::from(self.past)];
+        queue.push(
+            head.len() + self.network.len(),
+            head.into_iter().chain(self.network.iter().copied().map(u64::from)),
+        );
     }
 
-    /// Reads what was packed at `at`; says where the next one begins, or `None` at the end.
+    /// Becomes the oldest world of the queue; `false` if there is none. `numbers` is a buffer.
     pub(super) fn unpack(
         &mut self,
-        words: &[u32],
-        at: usize,
+        queue: &mut Frontier,
+        numbers: &mut Vec<u64>,
         universe: &Universe,
-    ) -> Result<Option<usize>, String> {
-        let Some(head) = words.get(at..at + HEAD) else { return Ok(None) };
-        let [one, two, three, past, first, second, length] = *head else { return Ok(None) };
-        self.members = [one, two, three];
-        self.past = past;
-        self.budgets = u64::from(second) << 32 | u64::from(first);
-        let end = at + HEAD + length as usize;
-        self.network.clear();
-        self.network.extend(words.get(at + HEAD..end).unwrap_or_default());
+    ) -> Result<bool, String> {
+        if !queue.pop(numbers) {
+            return Ok(false);
+        }
+        let id = |number: u64| Id::try_from(number).unwrap_or(Id::MAX);
+        if let [budgets, one, two, three, past, network @ ..] = &**numbers {
+            self.budgets = *budgets;
+            self.members = [id(*one), id(*two), id(*three)];
+            self.past = id(*past);
+            self.network.clear();
+            self.network.extend(network.iter().copied().map(id));
+        }
         self.sum(universe)?;
-        Ok(Some(end))
+        Ok(true)
     }
 
     /// All that may be possible, always in the same order. Some of it may turn out to change nothing.
