@@ -8,6 +8,7 @@
 mod ctl;
 mod demo;
 mod flags;
+mod log;
 mod logging;
 mod output;
 mod server;
@@ -15,6 +16,8 @@ mod version;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
+// Built without transparent huge pages: with them a server keeps twice the memory, and a request that touches a fresh one
+// waits for 2 MiB of zeros (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -80,6 +83,7 @@ fn dispatch(program: &OsString, mut arguments: Vec<OsString>) -> Result<(), Fail
         Some("server") => serve("quorate server", arguments),
         Some("demo") => demo::run(arguments),
         Some("ctl") => ctl::run(arguments),
+        Some("log") => log::run(arguments),
         Some("version" | "--version" | "-V") => Ok(output::line(version::own())?),
         Some("help" | "--help" | "-h") => Ok(output::line(USAGE)?),
         _ => Err(Failure::Usage(format!("unknown command {}\n\n{USAGE}", verb.display()))),
@@ -111,6 +115,7 @@ const USAGE: &str = "Usage: quorate <command>
   server   Run one member of a cluster; takes etcd's flags and ETCD_* variables
   demo     Start a whole cluster on this machine, to try it
   ctl      Read and write keys, watch, leases: etcdctl's verbs
+  log      Read the log of members, dead or alive
   version  Say which version this is
 
 quorate <command> --help says more.";
