@@ -2,14 +2,12 @@
 
 use std::fmt;
 
-use bytes::Bytes;
-
 use crate::schema::Stamp;
 
 /// How many keys it holds. A power of two.
-const SLOTS: usize = 1 << 15;
+const SLOTS: usize = 1 << 14;
 /// Longer keys are not held, so that the cache stays below `SLOTS` times this.
-const KEY_BYTES_MAX: usize = 512;
+const KEY_BYTES_MAX: usize = 256;
 
 /// A direct-mapped cache: a key has one place, and the last one there wins. Its contents never decide an answer, only
 /// whether the index is asked.
@@ -18,7 +16,8 @@ pub(crate) struct StampCache {
 }
 
 struct Slot {
-    key: Bytes,
+    /// A copy: what a command's key is cut from, a whole message perhaps, would live as long as the slot.
+    key: Box<[u8]>,
     stamp: Stamp,
 }
 
@@ -30,15 +29,17 @@ impl StampCache {
     /// The newest change of `key`, [`Stamp::ABSENT`] if it is known to have none; `None` if nothing is known.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Stamp> {
         let slot = self.slots.get(place(key))?.as_ref()?;
-        (slot.key == key).then_some(slot.stamp)
+        (*slot.key == *key).then_some(slot.stamp)
     }
 
-    pub(crate) fn set(&mut self, key: &Bytes, stamp: Stamp) {
+    pub(crate) fn set(&mut self, key: &[u8], stamp: Stamp) {
         if key.len() > KEY_BYTES_MAX {
             return;
         }
-        if let Some(slot) = self.slots.get_mut(place(key)) {
-            *slot = Some(Slot { key: key.clone(), stamp });
+        match self.slots.get_mut(place(key)) {
+            Some(Some(slot)) if *slot.key == *key => slot.stamp = stamp,
+            Some(slot) => *slot = Some(Slot { key: key.into(), stamp }),
+            None => {}
         }
     }
 }
@@ -59,6 +60,8 @@ fn place(key: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::schema::Rev;
 

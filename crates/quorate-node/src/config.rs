@@ -51,7 +51,7 @@ impl NodeConfig {
             batch_entries_max: 4_096,
             batch_bytes_max: 4 << 20,
             inbox_max: 1 << 14,
-            cache_bytes_max: 64 << 20,
+            cache_bytes_max: 4 << 20,
             apply_bytes_max: 64 << 20,
             snapshot_count: 10_000,
             snapshot_catchup_entries: 5_000,

@@ -89,8 +89,8 @@ pub struct WatchLimits {
 impl Default for WatchLimits {
     fn default() -> Self {
         Self {
-            ring_revisions_max: 16 * 1024,
-            ring_bytes_max: 32 << 20,
+            ring_revisions_max: 8 * 1024,
+            ring_bytes_max: 4 << 20,
             pull_bytes_max: 4 << 20,
             response_bytes_max: 1 << 20,
             fragment_bytes: FRAGMENT_BYTES,
