@@ -4,7 +4,7 @@
 //! in this order: the new reader becomes visible, watches hear of the revisions, leases of their changes, and the clients of
 //! this node get their answers. So whoever has an answer reads its effect.
 //!
-//! The commit of a run isn't synced; the log can replay it. A checkpoint syncs the engine about every second, and then the
+//! The commit of a run isn't synced; the log can replay it. A checkpoint syncs the engine every few seconds, and then the
 //! log may be cut behind it. In idle moments it removes what compaction left, a little at a time.
 
 use std::{
@@ -26,10 +26,11 @@ use super::{
     slot::WakeBatch,
 };
 
-/// The longest that applied entries stay without a checkpoint.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest that applied entries stay without a checkpoint. Each one holds back the answers of a moment; a start replays what
+/// is behind the last.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// The most runs without a checkpoint: the engine keeps the pages they freed until then.
-const CHECKPOINT_RUNS_MAX: u64 = 1_000;
+const CHECKPOINT_RUNS_MAX: u64 = 50_000;
 /// The most content of one run, in bytes.
 const RUN_BYTES_MAX: usize = 4 << 20;
 /// How many changes one step of purging looks at: some milliseconds.
