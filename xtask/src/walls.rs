@@ -27,11 +27,13 @@ const PURE_LAYER_MAX: u8 = 1;
 
 /// What they may take from outside: nothing here has a clock, a thread, a socket, a file or randomness of its own.
 /// `tonic` comes in only where generated services ask for it by a feature.
-const PURE_CRATES: [&str; 9] = [
+const PURE_CRATES: [&str; 11] = [
     "bytes",
     "crc32c",
     "imbl",
     "prost",
+    "serde",
+    "serde_json",
     "smallvec",
     "thiserror",
     "tonic",
