@@ -25,6 +25,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{Failure, output};
 use args::Global;
+pub(crate) use go::base64;
 use session::Session;
 
 /// etcdctl's exit codes, besides 1.
