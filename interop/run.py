@@ -160,7 +160,8 @@ def node():
 def job_differential(options):
     program = rust_program("differential")
     for nodes in (1, 3):
-        line = [program, "--etcd", etcd(), "--quorate", options.binary, "--nodes", nodes, "--requests", options.requests]
+        share = options.requests // 2
+        line = [program, "--etcd", etcd(), "--quorate", options.binary, "--nodes", nodes, "--requests", share]
         yield f"differential/{nodes}", subprocess.run([str(part) for part in line], timeout=1200).returncode == 0
 
 
@@ -196,7 +197,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=Path, help="the quorate binary; built in release when not given")
     parser.add_argument("--kill-seconds", type=int, default=120)
-    parser.add_argument("--requests", type=int, default=100_000, help="how many requests the differential test sends")
+    parser.add_argument("--requests", type=int, default=100_000, help="how many requests the differential test sends, half of them to one member and half to three")
     parser.add_argument("--port", type=int, default=24700, help="the first of the ports that the jobs use on loopback, but for the suite's")
     parser.add_argument("--flips", type=int, default=60, help="how many bits the damage job flips, one at a time")
     parser.add_argument("--seed", type=int, default=1, help="chooses the bits")
