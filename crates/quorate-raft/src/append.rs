@@ -34,7 +34,10 @@ impl Core {
     ) -> Verdict {
         self.follow(from, turn);
         let prev = batch.prev;
-        let matches = prev.index <= self.commit || self.log.term_at(prev.index) == Some(prev.term);
+        let is_known = prev.index <= self.commit && !self.config.bug(22);
+        let matches = is_known
+            || self.log.term_at(prev.index) == Some(prev.term)
+            || (self.config.bug(38) && prev.index <= self.log.last().index);
         if !matches {
             let hint = self.log.floor(prev).unwrap_or(self.log.base());
             let outcome = AppendOutcome::Rejected { prev: prev.index, hint };
@@ -47,7 +50,8 @@ impl Core {
         }
         let skip = self.held_of(batch);
         self.take_entries(batch, skip, turn);
-        self.follow_commit(batch.commit.min(batch.last_index()));
+        let told = batch.commit.min(batch.last_index());
+        self.follow_commit(if self.config.bug(13) { batch.commit } else { told });
         self.send_matched(from, batch.last_index(), batch.round, turn);
         Verdict::Ok
     }
@@ -70,12 +74,13 @@ impl Core {
         let index = index.max(self.released);
         let outcome = AppendOutcome::Matched(index);
         let message = Message::Appended { term: self.term, round, outcome };
-        turn.send(to, self.durability.after_entry(index), message);
+        let after = self.durability.after_entry(index).filter(|_| !self.config.bug(10));
+        turn.send(to, after, message);
     }
 
     /// How many of the batch's entries, from its start, the log holds.
     fn held_of(&self, batch: Batch<'_>) -> usize {
-        if batch.prev.index == self.log.last().index {
+        if batch.prev.index == self.log.last().index || self.config.bug(11) {
             return 0;
         }
         let indices = (batch.prev.index.0 + 1..).map(Index);
@@ -93,7 +98,9 @@ impl Core {
         let first = Index(batch.prev.index.0 + 1 + skip as u64);
         if first <= self.log.last().index {
             self.log.truncate_from(first);
-            self.durability.forget_from(first);
+            if !self.config.bug(23) {
+                self.durability.forget_from(first);
+            }
             turn.notice(Notice::LogTruncated { first });
         }
         for run in fresh.chunk_by(|one, next| one.term == next.term) {

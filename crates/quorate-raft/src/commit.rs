@@ -13,9 +13,15 @@ impl Core {
     pub(crate) fn advance_commit(&mut self) -> bool {
         let (id, durable) = (self.config.id, self.durability.durable());
         let State::Leader(lead) = &mut self.state else { return false };
+        let durable = if self.config.bug(9) { self.log.last().index } else { durable };
         let held = |node| if node == id { durable } else { lead.match_of(node) };
-        let reached = self.quorum.reached(held);
-        if reached <= self.commit || self.log.term_at(reached) != Some(self.term) {
+        let mut reached = self.quorum.reached(held);
+        if self.config.bug(16) {
+            let best = lead.peers.iter().map(|peer| peer.match_index).max();
+            reached = best.unwrap_or(durable).min(durable);
+        }
+        let foreign = self.log.term_at(reached) != Some(self.term) && !self.config.bug(8);
+        if reached <= self.commit || foreign {
             return false;
         }
         let bytes = self.log.bytes_between(self.commit, reached);
@@ -31,7 +37,8 @@ impl Core {
 
     /// Gives out what is newly committed and durable.
     pub(crate) fn release(&mut self, turn: &mut Turn<'_>) {
-        let upto = self.commit.min(self.durability.durable());
+        let durable = self.durability.durable();
+        let upto = if self.config.bug(30) { self.commit } else { self.commit.min(durable) };
         if upto <= self.released {
             return;
         }

@@ -32,6 +32,9 @@ pub struct Config {
     pub uncommitted_entries_max: u64,
     /// How many linearizable reads may be under way at one member; more are dropped at once.
     pub reads_max: usize,
+    /// A historical bug to bring back, by its number in the simulator's catalogue; 0: none. Only in builds that judge the judges.
+    #[cfg(feature = "mutants")]
+    pub mutant: u16,
 }
 
 impl Default for Config {
@@ -47,11 +50,26 @@ impl Default for Config {
             uncommitted_bytes_max: 64 << 20,
             uncommitted_entries_max: 1 << 18,
             reads_max: 1 << 16,
+            #[cfg(feature = "mutants")]
+            mutant: 0,
         }
     }
 }
 
 impl Config {
+    /// Whether the historical bug of this number is switched on. Never, in a build without the feature `mutants`.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn bug(&self, number: u16) -> bool {
+        self.mutant == number
+    }
+
+    /// Whether the historical bug of this number is switched on: never.
+    #[cfg(not(feature = "mutants"))]
+    #[allow(clippy::unused_self, reason = "the same call as in a build with mutants")]
+    pub(crate) const fn bug(&self, _: u16) -> bool {
+        false
+    }
+
     /// What is wrong with it, if anything.
     pub(crate) fn problem(&self) -> Option<&'static str> {
         let rules = [

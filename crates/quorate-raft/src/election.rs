@@ -96,7 +96,7 @@ impl Leadership {
 impl Core {
     /// Whether this member may ask for votes at all.
     pub(crate) fn may_campaign(&self) -> bool {
-        self.fault.is_none() && self.quorum.contains(self.config.id)
+        (self.fault.is_none() || self.config.bug(46)) && self.quorum.contains(self.config.id)
     }
 
     /// Whether a leader gave a sign of life within the shortest election timeout. A leader itself is alive: it counts its quorum.
@@ -118,7 +118,11 @@ impl Core {
         if term > self.term {
             self.term = term;
             self.vote = None;
-            self.stage_hard_state(turn);
+            if !self.config.bug(39) {
+                self.stage_hard_state(turn);
+            }
+        } else if self.config.bug(1) {
+            self.vote = None;
         }
         if self.leader != leader {
             self.drop_reads(turn);
@@ -155,7 +159,9 @@ impl Core {
         }
         self.term = self.term.next();
         self.vote = Some(self.config.id);
-        self.stage_hard_state(turn);
+        if !self.config.bug(40) {
+            self.stage_hard_state(turn);
+        }
         self.state = State::Candidate(Ballot::default());
         self.ask_for_votes(self.term, false, transfer, turn);
     }
@@ -177,7 +183,12 @@ impl Core {
         let last = self.log.last();
         for voter in self.membership.voters.union(&self.membership.voters_outgoing) {
             if *voter != self.config.id {
-                self.send(*voter, Message::RequestVote { term, pre_vote, last, transfer }, turn);
+                let message = Message::RequestVote { term, pre_vote, last, transfer };
+                if self.config.bug(2) {
+                    turn.send(*voter, None, message);
+                } else {
+                    self.send(*voter, message, turn);
+                }
             }
         }
     }
@@ -236,18 +247,25 @@ impl Core {
         if term > self.term && !pre_vote {
             self.become_follower(term, None, turn);
         }
-        let granted = last >= self.log.last()
-            && if pre_vote { term > self.term } else { self.may_vote(from, term) };
+        let own = self.log.last();
+        let is_current =
+            last >= own || self.config.bug(5) || (self.config.bug(6) && last.index >= own.index);
+        let granted =
+            is_current && if pre_vote { term > self.term } else { self.may_vote(from, term) };
         if granted && !pre_vote {
             self.grant_vote(from, turn);
         }
         let term = if granted { term } else { self.term };
+        if self.config.bug(3) {
+            turn.send(from, None, Message::Vote { term, pre_vote, granted });
+            return Ok(Verdict::Ok);
+        }
         self.send(from, Message::Vote { term, pre_vote, granted }, turn);
         Ok(Verdict::Ok)
     }
 
     fn may_vote(&self, candidate: NodeId, term: Term) -> bool {
-        let free = self.vote.is_none() && self.leader.is_none();
+        let free = (self.vote.is_none() && self.leader.is_none()) || self.config.bug(7);
         term == self.term && (free || self.vote == Some(candidate))
     }
 
@@ -255,7 +273,9 @@ impl Core {
         self.armed = turn.now;
         if self.vote != Some(candidate) {
             self.vote = Some(candidate);
-            self.stage_hard_state(turn);
+            if !self.config.bug(4) {
+                self.stage_hard_state(turn);
+            }
         }
     }
 
@@ -269,7 +289,8 @@ impl Core {
         }
         let counts = match self.state.role() {
             Role::PreCandidate => pre_vote && (!granted || term == asked),
-            Role::Candidate => !pre_vote && term == asked,
+            Role::Candidate if pre_vote => term == self.term && self.config.bug(27),
+            Role::Candidate => term == asked || self.config.bug(28),
             Role::Follower | Role::Leader => false,
         };
         if !counts {
@@ -288,7 +309,7 @@ impl Core {
         }
         lead.quorum_due = now.after(self.config.election_timeout_ns);
         let active = |node| node == id || lead.peer(node).is_some_and(|peer| peer.recent_active);
-        let lost = !self.quorum.is_met(active);
+        let lost = !self.quorum.is_met(active) && !self.config.bug(17);
         for peer in &mut lead.peers {
             peer.recent_active = false;
         }

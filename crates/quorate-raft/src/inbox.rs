@@ -31,12 +31,14 @@ impl Core {
         if let Message::Vote { term, pre_vote, granted } = *message {
             return Ok(self.on_vote(from, Answer { term, pre_vote, granted }, turn));
         }
-        if message.term() < self.term {
+        let late_answer = matches!(message, Message::Appended { .. }) && self.config.bug(45);
+        if message.term() < self.term && !self.config.bug(44) && !late_answer {
             self.answer_outdated(from, message, turn);
             return Ok(Verdict::Stale);
         }
         self.check_knowledge(from, message)?;
-        if message.term() > self.term {
+        let deaf = matches!(self.state, State::Leader(_)) && self.config.bug(29);
+        if message.term() > self.term && !deaf {
             let leader = is_of_leader(message).then_some(from);
             self.become_follower(message.term(), leader, turn);
         }

@@ -174,7 +174,9 @@ impl Core {
         index: Option<Index>,
         turn: &mut Turn<'_>,
     ) -> Verdict {
-        let Some(request) = self.reads.request_of(context) else { return Verdict::Stale };
+        let own = self.reads.request_of(context);
+        let late = self.config.bug(20).then_some(self.reads.asked);
+        let Some(request) = own.or(late) else { return Verdict::Stale };
         self.reads.answered = request;
         while let Some(read) = self.reads.pop_upto(request) {
             self.answer(read, index, turn);
@@ -187,7 +189,8 @@ impl Core {
     pub(crate) fn ask_round(&mut self, turn: &mut Turn<'_>) {
         match (&self.state, self.leader) {
             (State::Leader(lead), _) => {
-                if self.commit >= lead.term_start && self.reads.begin(self.commit) {
+                let may_ask = self.commit >= lead.term_start || self.config.bug(18);
+                if may_ask && self.reads.begin(self.commit) {
                     self.send_round(turn);
                     self.confirm_reads(turn);
                 }
@@ -223,7 +226,10 @@ impl Core {
         let acked = |node| {
             if node == id { asked } else { lead.peer(node).map_or(0, |peer| peer.round_acked) }
         };
-        let confirmed = self.quorum.reached(|node| Index(acked(node))).0;
+        let mut confirmed = self.quorum.reached(|node| Index(acked(node))).0;
+        if self.config.bug(19) {
+            confirmed = asked;
+        }
         if confirmed <= self.reads.answered {
             return;
         }
@@ -236,6 +242,9 @@ impl Core {
 
     /// Reads that waited for an election timeout are given up.
     pub(crate) fn expire_reads(&mut self, turn: &mut Turn<'_>) {
+        if self.config.bug(37) {
+            return;
+        }
         while let Some(read) = self.reads.pop_older(turn.now, self.config.election_timeout_ns) {
             self.answer(read, None, turn);
         }
@@ -244,7 +253,8 @@ impl Core {
 
     /// Whoever could have answered is the leader no more. Other members find that out themselves.
     pub(crate) fn drop_reads(&mut self, turn: &mut Turn<'_>) {
-        let own = self.reads.queue.drain(..).filter(|read| read.from.is_none());
+        let told = !self.config.bug(36);
+        let own = self.reads.queue.drain(..).filter(|read| read.from.is_none() && told);
         turn.out.reads_dropped.extend(own.map(|read| read.context));
         self.reads.answered = self.reads.asked;
     }

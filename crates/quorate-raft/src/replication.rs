@@ -88,7 +88,12 @@ impl Line<'_> {
 
     /// Gives a sign of life. What is committed is told only as far as the peer is known to hold it.
     pub(crate) fn heartbeat(&self, peer: &mut Progress, turn: &mut Turn<'_>) {
-        let commit = self.commit.min(peer.match_index);
+        let mut commit = self.commit.min(peer.match_index);
+        if self.config.bug(12) {
+            commit = self.commit;
+        } else if self.config.bug(41) {
+            commit = Index(0);
+        }
         peer.commit_sent = peer.commit_sent.max(commit);
         turn.send(
             peer.node,
@@ -107,7 +112,7 @@ impl Line<'_> {
 
     /// The peer lives, but has answered no append since the last interval: asks again where it is.
     fn mend(&self, peer: &mut Progress, turn: &mut Turn<'_>) {
-        if !std::mem::take(&mut peer.nudge) {
+        if !std::mem::take(&mut peer.nudge) || self.config.bug(33) {
             return;
         }
         peer.paused = false;
@@ -185,6 +190,13 @@ impl Core {
         peer.heard(round);
         match outcome {
             AppendOutcome::Matched(index) => peer.matched(index, line.log.base().index),
+            AppendOutcome::Rejected { hint, .. } if line.config.bug(14) => {
+                peer.matched(hint.index, line.log.base().index);
+            }
+            AppendOutcome::Rejected { prev, .. } if line.config.bug(15) => {
+                peer.become_probe();
+                peer.next_index = prev;
+            }
             AppendOutcome::Rejected { prev, hint } => {
                 peer.rejected(prev, || line.resume(hint));
             }
@@ -208,7 +220,7 @@ impl Core {
     ) -> Verdict {
         let Some((lead, line)) = self.leading() else { return Verdict::Stale };
         let Some(peer) = lead.peer_mut(from) else { return Verdict::Stale };
-        peer.heard(round);
+        peer.heard(if line.config.bug(21) { line.round } else { round });
         line.mend(peer, turn);
         line.replicate(peer, turn);
         self.confirm_reads(turn);
@@ -225,7 +237,7 @@ impl Core {
         lead.heartbeat_due = turn.now.after(line.config.heartbeat_interval_ns);
         for peer in &mut lead.peers {
             peer.nudge = match peer.state {
-                ProgressState::Probe => peer.paused,
+                ProgressState::Probe => peer.paused && !line.config.bug(34),
                 ProgressState::Replicate => !peer.inflights.is_empty(),
                 ProgressState::Snapshot => false,
             };

@@ -21,7 +21,7 @@ impl Core {
         turn: &mut Turn<'_>,
     ) -> Verdict {
         self.follow(from, turn);
-        if snapshot.last.index > self.commit {
+        if snapshot.last.index > self.commit || self.config.bug(26) {
             return Verdict::Ok;
         }
         self.send_matched(from, self.released, 0, turn);
@@ -47,10 +47,16 @@ impl Core {
         if verdict == Verdict::Stale {
             return Ok(verdict);
         }
-        if self.log.term_at(snapshot.last.index) == Some(snapshot.last.term) {
+        let own = self.log.term_at(snapshot.last.index);
+        if own == Some(snapshot.last.term) || (own.is_some() && self.config.bug(24)) {
             self.follow_commit(snapshot.last.index);
         } else {
             self.install(snapshot, turn);
+        }
+        if self.config.bug(25) {
+            let outcome = crate::AppendOutcome::Matched(snapshot.last.index);
+            turn.send(from, None, crate::Message::Appended { term: self.term, round: 0, outcome });
+            return Ok(Verdict::Ok);
         }
         self.send_matched(from, snapshot.last.index, 0, turn);
         Ok(Verdict::Ok)
@@ -79,9 +85,10 @@ impl Core {
         if snapshot.is_some_and(|snapshot| snapshot.last.index > self.log.last().index) {
             return Err(Reject::Malformed("a snapshot of what the log does not reach was sent"));
         }
-        let Some((lead, _)) = self.leading() else { return Ok(Verdict::Stale) };
+        let Some((lead, line)) = self.leading() else { return Ok(Verdict::Stale) };
         let peer = lead.peer_mut(to).ok_or(Reject::UnknownPeer(to))?;
-        if peer.state != ProgressState::Snapshot {
+        let lost = snapshot.is_none() && line.config.bug(35);
+        if peer.state != ProgressState::Snapshot || lost {
             return Ok(Verdict::Stale);
         }
         peer.snapshot_sent(snapshot.map(|snapshot| snapshot.last));

@@ -43,6 +43,9 @@ impl Core {
     pub(crate) fn arm(&mut self, now: Mono) {
         self.armed = now;
         self.wait_ns = self.random.timeout(self.config.election_timeout_ns);
+        if self.config.bug(43) {
+            self.wait_ns = self.config.election_timeout_ns;
+        }
     }
 
     pub(crate) fn election_due(&self) -> Mono {

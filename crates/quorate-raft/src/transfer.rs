@@ -38,7 +38,9 @@ impl Core {
     }
 
     pub(crate) fn expire_transfer(&mut self, now: Mono) {
-        if let Some((lead, _)) = self.leading() {
+        if let Some((lead, line)) = self.leading()
+            && !line.config.bug(42)
+        {
             lead.transfer = lead.transfer.filter(|transfer| transfer.due > now);
         }
     }

@@ -9,7 +9,6 @@ use crate::cluster::{Cluster, Dice, Input, MILLISECOND, Weather};
 /// Small limits, so that every one of them is met.
 fn config(dice: &mut Dice) -> Config {
     Config {
-        id: NodeId(0),
         heartbeat_interval_ns: 10 * MILLISECOND,
         election_timeout_ns: 100 * MILLISECOND,
         append_bytes_max: 50 + dice.below(400),
@@ -19,6 +18,7 @@ fn config(dice: &mut Dice) -> Config {
         uncommitted_bytes_max: 300 + dice.below(2000),
         uncommitted_entries_max: 10 + dice.below(40),
         reads_max: 1 + usize::try_from(dice.below(20)).unwrap(),
+        ..Config::default()
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod dice;
 pub mod explore;
+pub mod mutants;
 pub mod swarm;
 pub mod world;
 

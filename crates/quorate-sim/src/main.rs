@@ -4,6 +4,7 @@
 
 mod cli;
 mod explore_command;
+mod mutants_command;
 mod run_command;
 mod shrink_command;
 
@@ -17,12 +18,17 @@ struct Command {
 }
 
 /// All subcommands.
-const COMMANDS: [Command; 4] = [
+const COMMANDS: [Command; 5] = [
     Command { name: "help", about: "Say what there is", run: |_| Ok(help()) },
     Command {
         name: "explore",
         about: "See every state within a bound: --bound A|B|E",
         run: explore_command::run,
+    },
+    Command {
+        name: "mutants",
+        about: "Convict every bug of the catalogue (needs --features mutants)",
+        run: mutants_command::run,
     },
     Command {
         name: "run",

@@ -7,6 +7,7 @@ use quorate_raft::Config;
 
 use super::mishap::{Class, Mishap, Planned};
 use crate::dice::Dice;
+use crate::world::World;
 
 /// One thousandth of a second, in nanoseconds.
 pub(crate) const MILLISECOND: u64 = 1_000_000;
@@ -41,7 +42,7 @@ pub struct Options {
     pub rate: Option<u64>,
     /// How long the safety phase is, in simulated seconds.
     pub seconds: Option<u64>,
-    /// A historical bug to switch on, in a build with the feature `mutants`.
+    /// A bug to switch on, by its number in [`mutants`](crate::mutants); those of the core need the feature `mutants`.
     pub mutant: u16,
 }
 
@@ -54,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) voters: usize,
     /// How many learners.
     pub(crate) learners: usize,
+    /// A bug that is switched on, by its number.
+    pub(crate) mutant: u16,
     /// Every member's settings but the id.
     pub(crate) config: Config,
     /// The weather while nothing is wrong.
@@ -93,12 +96,13 @@ impl Plan {
         let seconds = options.seconds.unwrap_or_else(|| dice.within(40, 120));
         let safety_ns = seconds.saturating_mul(SECOND);
         let has_snapshots = dice.chance(600_000);
-        let log_max = if has_snapshots { dice.within(5, 400) } else { 2_000 };
+        let log_max = if has_snapshots { draw_log_max(dice) } else { 2_000 };
         let mishaps = draw_mishaps(dice, voters + learners, safety_ns);
         Self {
             seed,
             voters,
             learners,
+            mutant: options.mutant,
             config: draw_config(dice, tight, options.mutant),
             weather: draw_fair_weather(dice),
             sync_ns: draw_sync(dice),
@@ -114,10 +118,23 @@ impl Plan {
         }
     }
 
+    /// The world that the plan begins with: nobody runs.
+    pub(crate) fn world(&self) -> World {
+        let mut world = World::new(&self.config, self.voters, self.learners);
+        world.announce = self.announce;
+        world.members.iter_mut().for_each(|member| member.bug = self.mutant);
+        world
+    }
+
     /// How many members there are.
     pub(crate) fn members(&self) -> usize {
         self.voters + self.learners
     }
+}
+
+/// Often so short that whoever misses little needs a snapshot.
+fn draw_log_max(dice: &mut Dice) -> u64 {
+    if dice.chance(600_000) { dice.within(3, 20) } else { dice.within(20, 400) }
 }
 
 fn draw_voters(dice: &mut Dice) -> usize {
@@ -175,7 +192,10 @@ fn draw_quorum(dice: &mut Dice, voters: usize, learners: usize) -> u8 {
 
 fn draw_mishaps(dice: &mut Dice, members: usize, until_ns: u64) -> Vec<Planned> {
     let classes: Vec<Class> = Class::ALL.into_iter().filter(|_| dice.chance(450_000)).collect();
-    let mean_gap = dice.within(300 * MILLISECOND, 6 * SECOND);
+    // In half of the seeds there is hardly time for an election between two mishaps.
+    let dense = dice.chance(500_000);
+    let (least, most) = if dense { (50, 500) } else { (300, 6_000) };
+    let mean_gap = dice.within(least * MILLISECOND, most * MILLISECOND);
     let mut mishaps = Vec::new();
     let mut at = 0;
     while !classes.is_empty() {

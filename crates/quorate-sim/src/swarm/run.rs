@@ -115,8 +115,7 @@ pub(crate) fn run_plan(plan: &Plan, tape: Option<Vec<Taped>>) -> (Outcome, Optio
 
 impl<'a> Run<'a> {
     fn new(plan: &'a Plan, tape: Option<Vec<Taped>>) -> Self {
-        let mut world = World::new(&plan.config, plan.voters, plan.learners);
-        world.announce = plan.announce;
+        let world = plan.world();
         Self {
             plan,
             world,

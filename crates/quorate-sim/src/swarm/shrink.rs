@@ -105,8 +105,7 @@ struct Stage {
 
 impl Stage {
     fn new(plan: &Plan) -> Self {
-        let mut world = World::new(&plan.config, plan.voters, plan.learners);
-        world.announce = plan.announce;
+        let world = plan.world();
         Self { world, pool: Vec::new() }
     }
 

@@ -85,6 +85,11 @@ impl Shelf {
         fits
     }
 
+    /// Loses the last entry, if there is one.
+    pub(crate) fn drop_last(&mut self) {
+        self.entries.pop_back();
+    }
+
     /// Drops the head up to `upto`, which becomes the base; nothing if it is not held.
     pub fn compact(&mut self, upto: Index) {
         let Some(term) = self.term_at(upto) else { return };

@@ -12,7 +12,8 @@
 use std::collections::BTreeMap;
 
 use quorate_raft::{
-    AppendOutcome, EntryId, EntryRange, Index, Message, NodeId, Past, ReadGrant, Role, Term,
+    AppendOutcome, EntryId, EntryRange, HardState, Index, Message, NodeId, Past, ReadGrant, Role,
+    Term,
 };
 
 use super::conviction::{Conviction, Judge as Property, hold};
@@ -82,6 +83,8 @@ pub struct Court {
     committed: Vec<Committed>,
     proposals: Vec<Proposal>,
     reads: Vec<OpenRead>,
+    /// What each member's disk was when it was last written.
+    disks: Vec<(HardState, EntryId, Snapshot)>,
 }
 
 fn place(number: u64) -> usize {
@@ -336,6 +339,25 @@ impl Court {
             return Err(Conviction::new(Property::Contract, detail));
         };
         Ok(self.reads.swap_remove(at).least)
+    }
+
+    /// Remembers what a disk holds.
+    pub fn wrote(&mut self, seat: usize, image: &Image) {
+        if self.disks.len() <= seat {
+            self.disks.resize(seat + 1, Default::default());
+        }
+        if let Some(disk) = self.disks.get_mut(seat) {
+            *disk = (image.hard_state, image.log.last(), image.checkpoint);
+        }
+    }
+
+    /// A member starts from a disk, which must hold what was durable.
+    pub fn check_disk(&self, seat: usize, image: &Image) -> Result<(), Conviction> {
+        let found = (image.hard_state, image.log.last(), image.checkpoint);
+        let known = self.disks.get(seat).copied().unwrap_or_default();
+        hold(found == known, Property::DiskMonotony, || {
+            format!("the disk at seat {seat} held {known:?}, and now {found:?}")
+        })
     }
 
     /// A write is about to become durable.

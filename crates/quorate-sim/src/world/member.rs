@@ -9,9 +9,10 @@ use quorate_raft::{
 };
 
 use super::conviction::{Conviction, Judge as Property, hold};
-use super::disk::{Disk, Snapshot, Write};
+use super::disk::{Disk, Image, Snapshot, Write};
 use super::entry::{Entry, Shelf, size_of};
 use super::judge::{Court, advance, check_promise};
+use crate::mutants::driver as bugs;
 
 /// A message with its entries.
 pub type Wire = Message<Vec<Entry>>;
@@ -106,7 +107,11 @@ pub struct Member {
     pub state: Snapshot,
     /// After how many more effects of its next step it crashes.
     pub doom: Option<u32>,
+    /// A bug of the driver that is switched on, by its number; see [`mutants`](crate::mutants).
+    pub bug: u16,
     membership: Membership,
+    /// What the disk held before the last sync, for a driver that lies about it.
+    unsynced: Option<Image>,
     held: VecDeque<Held>,
     metas: Vec<EntryMeta>,
     sizes: Vec<u32>,
@@ -123,7 +128,9 @@ impl Member {
             log: Shelf::default(),
             state: Snapshot::default(),
             doom: None,
+            bug: 0,
             membership,
+            unsynced: None,
             held: VecDeque::new(),
             metas: Vec::new(),
             sizes: Vec::new(),
@@ -140,6 +147,9 @@ impl Member {
     /// # Errors
     /// The disk breaks an invariant.
     pub fn start(&mut self, now: Mono, seed: u64) -> Result<(), RecoverError> {
+        if self.bug == bugs::LOSE_TAIL {
+            self.disk.image.log.drop_last();
+        }
         let image = &self.disk.image;
         let base = SnapshotMeta { last: image.log.base(), membership: self.membership.clone() };
         let recovered = Recovered {
@@ -163,6 +173,9 @@ impl Member {
         self.doom = None;
         self.held.clear();
         self.disk.power_off();
+        if let Some(image) = self.unsynced.take() {
+            self.disk.image = image;
+        }
         self.log = Shelf::default();
     }
 
@@ -228,6 +241,12 @@ impl Member {
         court: &Court,
     ) -> Result<Option<IoToken>, Conviction> {
         let mut newest = None;
+        if self.bug == bugs::LYING_SYNC {
+            self.unsynced = Some(self.disk.image.clone());
+        }
+        if self.bug == bugs::OUT_OF_ORDER && self.disk.queue.len() > 1 {
+            self.disk.queue.swap(0, 1);
+        }
         for _ in 0..count.min(self.disk.queue.len()) {
             let Some(write) = self.disk.queue.pop_front() else { break };
             court.check_write(self.id(), &self.disk.image, &write)?;
@@ -255,9 +274,10 @@ impl Member {
             Io::Save { hard_state, append, .. } => {
                 let range = append.map(|append| append.range);
                 let append = append.map(|append| self.put(append, input)).transpose()?;
+                let saved = hard_state.filter(|_| self.bug != bugs::NO_HARD_STATE);
                 self.disk.queue.push_back(Write {
                     token,
-                    hard_state: *hard_state,
+                    hard_state: saved,
                     append,
                     install: None,
                 });
@@ -319,7 +339,8 @@ impl Member {
             format!("node {}: {wire:?} names entries that it lacks", self.id())
         })?;
         let parcel = Parcel { from: self.id(), to: send.to, body: Body::Message(wire) };
-        match send.after.filter(|token| *token > self.disk.done) {
+        let waits = |token: &IoToken| *token > self.disk.done && self.bug != bugs::HASTY_SEND;
+        match send.after.filter(waits) {
             Some(after) => self.held.push_back(Held { after, parcel }),
             None => self.leave(parcel, outbox)?,
         }
@@ -350,7 +371,10 @@ impl Member {
     /// Sends the state to a peer whose next entry the log holds no more.
     pub(crate) fn send_snapshot(&self, to: NodeId, announce: bool, outbox: &mut Vec<Parcel>) {
         let Some(core) = &self.core else { return };
-        let (term, snapshot) = (core.view().term, self.state);
+        let (term, mut snapshot) = (core.view().term, self.state);
+        if self.bug == bugs::OLD_SNAPSHOT {
+            snapshot.state = self.disk.image.checkpoint.state;
+        }
         if announce {
             let meta = SnapshotMeta { last: snapshot.last, membership: self.membership.clone() };
             let message = Message::InstallSnapshot { term, snapshot: meta };
@@ -381,7 +405,11 @@ impl Member {
 
     /// The log is dropped up to here, after the state was saved.
     pub(crate) fn compact(&mut self, upto: Index) {
+        let before = self.disk.image.checkpoint.state;
         self.disk.image.checkpoint = self.state;
+        if self.bug == bugs::APPLIED_APART {
+            self.disk.image.checkpoint.state = before;
+        }
         self.disk.image.log.compact(upto);
         self.log.compact(upto);
     }

@@ -83,6 +83,7 @@ impl World {
         }
         let id = member.id();
         let started = member.start(now, seed);
+        self.court.check_disk(seat, &member.disk.image)?;
         started.map_err(|error| Conviction::new(Judge::Recovery, format!("node {id}: {error}")))?;
         self.court.after_step(&self.members, seat)
     }
@@ -97,6 +98,7 @@ impl World {
             return Ok(());
         }
         member.sync(kept, &self.court)?;
+        self.court.wrote(seat, &member.disk.image);
         member.stop();
         let (id, image) = (member.id(), &member.disk.image);
         self.court.crashed(id);
@@ -116,7 +118,9 @@ impl World {
         now: Mono,
     ) -> Result<Option<Verdict>, Conviction> {
         let Some(member) = self.members.get_mut(seat) else { return Ok(None) };
-        match member.sync(count, &self.court)? {
+        let newest = member.sync(count, &self.court)?;
+        self.court.wrote(seat, &member.disk.image);
+        match newest {
             Some(token) => self.step(seat, now, Input::Synced(token)),
             None => Ok(None),
         }
@@ -224,6 +228,7 @@ impl World {
         }
         if let (Input::Compact(upto), Verdict::Ok) = (&*input, verdict) {
             member.compact(*upto);
+            self.court.wrote(seat, &member.disk.image);
         }
         self.court.after_step(&self.members, seat)?;
         self.finish(seat, effects)?;
