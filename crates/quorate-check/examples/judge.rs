@@ -5,7 +5,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
-use std::{error::Error, fmt::Debug, io, process::ExitCode};
+use std::{error::Error, fmt::Debug, io, path::Path, process::ExitCode};
 
 use quorate_check::{
     Operation, Verdict, cycles, linear, lock, read_lines, revision, timeline_html,
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<Verdict, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let page = arguments.iter().find(|argument| argument.ends_with(".html")).cloned();
+    let page = arguments.last().filter(|page| Path::new(page).extension().is_some()).cloned();
     match arguments.first().map(String::as_str) {
         Some("revision") => judge(page, |history| revision::check(history, &[])),
         Some("lock") => judge(page, lock::check),

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How many worlds of one key are kept at most.
-pub const CONFIGS_MAX: usize = 1 << 14;
+pub const CONFIGS_MAX: usize = 1 << 13;
 
 /// How many operations may be open on one key at one instant, with those of unknown outcome.
 pub const OPEN_MAX: usize = 256;

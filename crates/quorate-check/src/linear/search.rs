@@ -16,7 +16,7 @@
 //!
 //! Left out: the order that was found. A config does not remember how it came about, which keeps memory independent of length.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{CONFIGS_MAX, OPEN_MAX, bits::Bits};
 
@@ -177,23 +177,32 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 
-    /// Every config that follows from a present one and in which `due` has taken effect.
+    /// Every config that follows from a present one and in which `due` has taken effect, but for dominated ones.
+    ///
+    /// Those that draw on little come first, so that they are there to dominate those that draw on more.
     fn all_done(&self, due: Open) -> Result<Vec<Config>, Failure> {
-        let mut found = BTreeSet::new();
-        let mut seen = BTreeSet::new();
-        let mut work = self.configs.clone();
-        while let Some(config) = work.pop() {
-            if config.done.has(due.slot) {
-                found.insert(config);
-            } else if seen.insert(config) {
+        let mut seen: BTreeMap<u32, Vec<Config>> = BTreeMap::new();
+        let mut count = 0;
+        let mut work = VecDeque::from(self.configs.clone());
+        while let Some(config) = work.pop_front() {
+            let alike = seen.entry(config.state).or_default();
+            let finished = config.done.has(due.slot);
+            let mut rivals = alike.iter().filter(|other| !finished || other.done.has(due.slot));
+            if rivals.any(|other| self.dominates(other, &config)) {
+                continue;
+            }
+            alike.push(config);
+            count += 1;
+            if count > CONFIGS_MAX {
+                return Err(Failure::Limit("too many possible worlds"));
+            }
+            if !finished {
                 work.extend(self.hidden(&config, due));
                 work.extend(self.next(&config, due));
             }
-            if seen.len() + found.len() > CONFIGS_MAX {
-                return Err(Failure::Limit("too many possible worlds"));
-            }
         }
-        Ok(found.into_iter().collect())
+        let seen = seen.into_values().flatten();
+        Ok(seen.filter(|config| config.done.has(due.slot)).collect())
     }
 
     /// Configs in which `due` is done by an open blind write that was overwritten at once.

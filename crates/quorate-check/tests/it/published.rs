@@ -10,7 +10,8 @@ fn published_histories_are_judged_as_published() {
     let mut judged = 0;
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        let Some(name) = path.file_stem().filter(|_| path.extension().is_some_and(|end| end == "jsonl"))
+        let Some(name) =
+            path.file_stem().filter(|_| path.extension().is_some_and(|end| end == "jsonl"))
         else {
             continue;
         };
@@ -37,7 +38,10 @@ fn a_failing_window_is_drawn_and_named() {
     assert_eq!(page.matches("<g>").count(), finding.operations.len());
     assert_eq!(page.matches(" ends\"").count(), 1);
     assert!(finding.operations.len() < history.len());
-    assert!(!page.contains("http") || page.matches("http").count() == 1, "only the namespace of SVG");
+    assert!(
+        !page.contains("http") || page.matches("http").count() == 1,
+        "only the namespace of SVG"
+    );
     // What was read is what is written.
     let again: Vec<Operation> = read_lines(&write_lines(&history).unwrap()).unwrap();
     assert_eq!(again, history);

@@ -55,7 +55,9 @@ fn effect<'a>(one: &'a Operation, state: Option<&'a str>) -> Option<Option<&'a s
     match (&one.request, reply) {
         (Request::Put { value, .. }, _) => Some(Some(value)),
         (Request::Delete { .. }, _) => Some(None),
-        (Request::Get { .. }, Some(Reply::Value(seen))) => (seen.as_deref() == state).then_some(state),
+        (Request::Get { .. }, Some(Reply::Value(seen))) => {
+            (seen.as_deref() == state).then_some(state)
+        }
         (Request::Get { .. }, _) => Some(state),
         (Request::Cas { expected, value, .. }, reply) => {
             let swaps = expected.as_deref() == state;
@@ -80,7 +82,8 @@ fn lists() -> impl Strategy<Value = Vec<cycles::Operation>> {
     let step = (0_usize..2, any::<bool>());
     let transaction = (proptest::collection::vec(step, 1..3), 0_u64..6, 0_u64..6);
     let transactions = proptest::collection::vec(transaction, 1..5);
-    (transactions, any::<u64>(), any::<bool>()).prop_map(|(shapes, order, shorten)| execute(&shapes, order, shorten))
+    (transactions, any::<u64>(), any::<bool>())
+        .prop_map(|(shapes, order, shorten)| execute(&shapes, order, shorten))
 }
 
 type Shape = (Vec<(usize, bool)>, u64, u64);
@@ -109,10 +112,8 @@ fn execute(shapes: &[Shape], order: u64, shorten: bool) -> Vec<cycles::Operation
         steps.iter_mut().for_each(forget_last);
     }
     let [x, y] = lists;
-    let last = [("x", x), ("y", y)].map(|(key, elements)| cycles::Step::Read {
-        key: key.into(),
-        elements: Some(elements),
-    });
+    let last = [("x", x), ("y", y)]
+        .map(|(key, elements)| cycles::Step::Read { key: key.into(), elements: Some(elements) });
     history.push(answered(last.to_vec(), 100, 1));
     history
 }
@@ -134,7 +135,9 @@ fn answered(reply: Vec<cycles::Step>, invoke: u64, length: u64) -> cycles::Opera
 
 fn serializable(history: &[cycles::Operation], done: u32, lists: &[Vec<u64>; 2]) -> bool {
     let waiting: Vec<usize> = (0..history.len()).filter(|id| done >> id & 1 == 0).collect();
-    let Some(limit) = waiting.iter().filter_map(|id| history[*id].deadline()).min() else { return true };
+    let Some(limit) = waiting.iter().filter_map(|id| history[*id].deadline()).min() else {
+        return true;
+    };
     waiting.iter().filter(|id| history[**id].invoke <= limit).any(|id| {
         let mut after = lists.clone();
         let fits = history[*id].outcome.reply().unwrap().iter().all(|step| match step {
@@ -142,7 +145,9 @@ fn serializable(history: &[cycles::Operation], done: u32, lists: &[Vec<u64>; 2])
                 after[usize::from(key == "y")].push(*element);
                 true
             }
-            cycles::Step::Read { key, elements } => *elements.as_ref().unwrap() == after[usize::from(key == "y")],
+            cycles::Step::Read { key, elements } => {
+                *elements.as_ref().unwrap() == after[usize::from(key == "y")]
+            }
         });
         fits && serializable(history, done | 1 << id, &after)
     })

@@ -8,7 +8,8 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 }
@@ -31,7 +32,8 @@ fn history(count: u64, clients: u64, keys: u64, unknown_percent: u64) -> Vec<Ope
     let mut state: Vec<Option<String>> = vec![None; usize::try_from(keys).unwrap()];
     let operations = spans.into_iter().zip(0_u64..).map(|((_, invoke, returned, client), nth)| {
         let key = dice.roll(keys);
-        let (request, reply) = act(&mut dice, &key.to_string(), &mut state[usize::try_from(key).unwrap()], nth);
+        let (request, reply) =
+            act(&mut dice, &key.to_string(), &mut state[usize::try_from(key).unwrap()], nth);
         let lost = dice.roll(100) < unknown_percent;
         let outcome = if lost { Outcome::Unknown } else { Outcome::Ok(reply) };
         Op { client, invoke, returned: Some(returned), request, outcome }
@@ -52,7 +54,8 @@ fn act(dice: &mut Dice, key: &str, state: &mut Option<String>, nth: u64) -> (Req
             (Request::Cas { key, expected, value: nth.to_string() }, Reply::Swapped(true))
         }
         _ => {
-            let request = Request::Cas { key, expected: Some("never".into()), value: nth.to_string() };
+            let request =
+                Request::Cas { key, expected: Some("never".into()), value: nth.to_string() };
             (request, Reply::Swapped(false))
         }
     }
