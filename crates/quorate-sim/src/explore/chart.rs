@@ -28,11 +28,7 @@ pub(super) fn name(action: Action, universe: &Universe) -> Result<String, String
                 parcel::label(&parcel.message)
             )
         }
-        Act::Unreachable(to) => {
-            let lost = action.taken.map(|parcel| universe.parcel(parcel)).transpose()?;
-            let label = lost.map_or_else(String::new, |lost| parcel::label(&lost.0.message));
-            format!("{node} > {to}: {label} lost")
-        }
+        Act::Unreachable(to) => format!("{node}: messages to {to} are lost"),
         Act::Fire(timer) => format!("{node}: {timer:?} is due"),
         Act::Propose => format!("{node}: propose"),
         Act::Read(context) => format!("{node}: read {context}"),

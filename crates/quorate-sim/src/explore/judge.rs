@@ -93,7 +93,17 @@ mod tests {
 
     fn face(log: &[u64]) -> Face {
         let log = terms(log);
-        Face { term: 9, leads: false, follows: false, commit: 0, log, disk: log, unsynced: 0 }
+        Face {
+            term: 9,
+            leads: false,
+            stands: false,
+            durable_term: 9,
+            follows: false,
+            commit: 0,
+            log,
+            disk: log,
+            unsynced: 0,
+        }
     }
 
     fn verdict(logs: [&[u64]; MEMBERS], committed: &[u64]) -> Result<(), String> {

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use quorate_raft::{
     Config, Core, Effects, EntryId, EntryKind, EntryMeta, EntryRange, Event, HardState, Index, Io,
     IoToken, Membership, Message, NOW, NodeId, Origin, Past, ReadContext, ReadGrant, Recovered,
-    Reject, Role, SnapshotMeta, Term, Timer, Verdict,
+    Reject, SnapshotMeta, Term, Timer, Verdict,
 };
 
 use super::bound::Bug;
@@ -82,6 +82,17 @@ pub(super) struct Stepped {
     pub(super) sent: Vec<Parcel>,
     pub(super) grants: Vec<ReadGrant>,
     pub(super) dropped: Vec<ReadContext>,
+}
+
+impl Stepped {
+    /// What comes of another input right behind the first.
+    pub(super) fn then(mut self, input: Input<'_>, bug: Bug) -> Result<Self, String> {
+        let mut next = self.member.step(input, bug)?;
+        self.sent.append(&mut next.sent);
+        self.grants.append(&mut next.grants);
+        self.dropped.append(&mut next.dropped);
+        Ok(Self { member: next.member, ..self })
+    }
 }
 
 fn configuration(id: NodeId) -> Config {
@@ -154,6 +165,11 @@ impl Member {
     /// The terms of its durable log.
     pub(super) fn disk_log(&self) -> &[Term] {
         &self.disk.log
+    }
+
+    /// The term on its disk.
+    pub(super) fn disk_term(&self) -> Term {
+        self.disk.hard_state.term
     }
 
     /// How many writes are on their way.
@@ -309,11 +325,6 @@ impl Member {
             .collect();
         waiting.sort_unstable();
         out.extend(waiting.into_iter().flatten());
-    }
-
-    /// Whether it leads.
-    pub(super) fn leads(&self) -> bool {
-        self.core.view().role == Role::Leader
     }
 
     /// One line about it.

@@ -4,6 +4,7 @@ use quorate_raft::{AppendOutcome, EntryMeta, Message};
 
 use super::hash::rename;
 use super::member::Parcel;
+use super::universe::Face;
 
 type Sent = Message<Vec<EntryMeta>>;
 
@@ -54,6 +55,28 @@ pub(super) fn words(parcel: &Parcel, renaming: usize, out: &mut Vec<u64>) {
             out.extend([10, term, context.0, index.map_or(u64::MAX, |index| index.0)]);
         }
         Message::TimeoutNow { .. } => out.extend([11, term]),
+    }
+}
+
+/// Whether this message can never again do anything at the member that has this face: an answer to what it will never ask again.
+///
+/// Answers of a term that is over, on disk too, are passed over, whatever comes. Votes count only for a candidate of their
+/// term, and nobody stands twice in one term.
+pub(super) fn is_dead(message: &Sent, face: &Face) -> bool {
+    let term = message.term().0;
+    match message {
+        Message::Vote { pre_vote: true, granted, .. } => *granted && term <= face.durable_term,
+        Message::Vote { pre_vote: false, .. } => {
+            term <= face.durable_term && !(face.stands && face.term == term)
+        }
+        Message::Appended { .. } | Message::HeartbeatReply { .. } => term < face.durable_term,
+        Message::ReadIndexReply { index, .. } => index.is_none() && term < face.durable_term,
+        Message::RequestVote { .. }
+        | Message::AppendEntries { .. }
+        | Message::Heartbeat { .. }
+        | Message::InstallSnapshot { .. }
+        | Message::ReadIndex { .. }
+        | Message::TimeoutNow { .. } => false,
     }
 }
 

@@ -146,6 +146,7 @@ impl Search {
                 Err(what) => return self.convict(what, number),
             }
         }
+        reserve(&mut self.children);
         self.children.push(children);
         Ok(())
     }
@@ -168,6 +169,7 @@ impl Search {
         self.report.unique += 1;
         next.judge(place, &self.universe)?;
         next.pack(&mut self.frontier);
+        reserve(&mut self.actions);
         self.actions.push(number);
         Ok(true)
     }
@@ -178,6 +180,13 @@ impl Search {
         path.push(number);
         self.report.counterexample = Some(chart::by_numbers(what, &path, &mut self.universe)?);
         Ok(())
+    }
+}
+
+/// Makes room, a sixteenth at a time; a vector left to itself would double.
+fn reserve(links: &mut Vec<u8>) {
+    if links.len() == links.capacity() {
+        links.reserve_exact((links.len() >> 4) + 4096);
     }
 }
 

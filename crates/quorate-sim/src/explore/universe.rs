@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 
-use quorate_raft::{NodeId, ReadContext, ReadGrant, Term, Timer};
+use quorate_raft::{NodeId, ReadContext, ReadGrant, Role, Term, Timer};
 
 use super::bound::{Bound, Bug};
 use super::hash::{Prints, prints_of};
@@ -85,6 +85,10 @@ impl Terms {
 pub(super) struct Face {
     pub(super) term: u64,
     pub(super) leads: bool,
+    /// Counts votes in its term.
+    pub(super) stands: bool,
+    /// Never again is it in a term below this one.
+    pub(super) durable_term: u64,
     /// Knows a leader other than itself.
     pub(super) follows: bool,
     pub(super) commit: u32,
@@ -276,7 +280,10 @@ impl Universe {
             Act::Crash(kept) => Input::Crash { kept: usize::from(kept) },
             Act::Unreachable(node) => Input::Unreachable(node),
         };
-        let stepped = member.step(input, self.bug)?;
+        let mut stepped = member.step(input, self.bug)?;
+        while !self.bound.disk_lags && stepped.member.unsynced() > 0 {
+            stepped = stepped.then(Input::Synced, self.bug)?;
+        }
         let view = stepped.member.core().view();
         let outside =
             view.term.0 > self.bound.term_max || stepped.member.log().len() > self.bound.log_max;
@@ -306,7 +313,9 @@ fn face_of(member: &Member) -> Face {
     let view = member.core().view();
     Face {
         term: view.term.0,
-        leads: member.leads(),
+        leads: view.role == Role::Leader,
+        stands: view.role == Role::Candidate,
+        durable_term: member.disk_term().0,
         follows: view.leader.is_some_and(|leader| leader != view.id),
         commit: u32::try_from(view.commit.0).unwrap_or(u32::MAX),
         log: Terms::of(member.log().iter().copied()),

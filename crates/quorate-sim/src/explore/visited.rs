@@ -12,7 +12,7 @@ const SHARDS_BITS: u32 = 8;
 /// A shard grows when more than this many slots of 100 are taken.
 const FULL_PERCENT: usize = 87;
 /// By how much, in percent.
-const GROWTH_PERCENT: usize = 15;
+const GROWTH_PERCENT: usize = 10;
 /// Slots of a new shard.
 const SLOTS_MIN: usize = 64;
 /// Slots behind the last home, for elements that are pushed back.

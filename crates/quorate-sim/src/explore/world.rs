@@ -8,7 +8,7 @@ use super::hash::{Prints, RENAMINGS, add, remove, world_print};
 use super::member::Member;
 use super::past::Past;
 use super::universe::{Act, Id, Universe};
-use super::{MEMBERS, judge};
+use super::{MEMBERS, judge, parcel};
 
 /// The most things that may be possible in one world: the number of one fits a byte.
 const ACTIONS_MAX: usize = 255;
@@ -131,8 +131,7 @@ impl World {
 
     fn deliveries(&self, id: Id, universe: &Universe, out: &mut Vec<Action>) -> Result<(), String> {
         let parcel = &universe.parcel(id)?.0;
-        let [from, place] =
-            [parcel.from, parcel.to].map(|node| usize::try_from(node.0 - 1).unwrap_or(0));
+        let place = usize::try_from(parcel.to.0 - 1).unwrap_or(0);
         let (taken, deliver) = (Some(id), Act::Deliver { parcel: id, silent: false });
         out.push(Action { place, act: deliver, taken, spend: None });
         let asks = matches!(parcel.message, Message::RequestVote { .. });
@@ -147,10 +146,6 @@ impl World {
         }
         if left(self.budgets, Spend::Duplicates) > 0 {
             out.push(Action { place, act: deliver, taken: None, spend: Some(Spend::Duplicates) });
-        }
-        if left(self.budgets, Spend::Drops) > 0 {
-            let act = Act::Unreachable(parcel.to);
-            out.push(Action { place: from, act, taken, spend: Some(Spend::Drops) });
         }
         Ok(())
     }
@@ -175,6 +170,10 @@ impl World {
             push(Act::Propose, Some(Spend::Proposals));
             push(Act::Fire(Timer::Beat), Some(Spend::Beats));
             push(Act::Fire(Timer::Quorum), Some(Spend::Checks));
+            for other in (0..MEMBERS).filter(|other| *other != place).map(|other| other as u64 + 1)
+            {
+                push(Act::Unreachable(NodeId(other)), Some(Spend::Drops));
+            }
         } else {
             push(Act::Fire(Timer::Election), Some(Spend::Timeouts));
         }
@@ -224,8 +223,26 @@ impl World {
                 add(&mut next.sums, &universe.parcel(*parcel)?.1);
             }
         }
+        next.bury(universe)?;
         next.remember(action, outcome.answers, universe)?;
         Ok(Fate::Next)
+    }
+
+    /// Takes messages off the network that can never do anything again.
+    fn bury(&mut self, universe: &Universe) -> Result<(), String> {
+        let [one, two, three] = self.members;
+        let faces = [universe.face(one)?, universe.face(two)?, universe.face(three)?];
+        let sums = &mut self.sums;
+        self.network.retain(|id| {
+            let Ok((parcel, prints)) = universe.parcel(*id) else { return true };
+            let to = usize::try_from(parcel.to.0 - 1).unwrap_or(0);
+            let dead = faces.get(to).is_some_and(|face| parcel::is_dead(&parcel.message, face));
+            if dead {
+                remove(sums, prints);
+            }
+            !dead
+        });
+        Ok(())
     }
 
     fn move_to(&mut self, place: usize, member: Id, universe: &Universe) -> Result<(), String> {
