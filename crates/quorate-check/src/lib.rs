@@ -12,7 +12,7 @@
 //! | [`cycles`] | list-append transactions are strict serializable | n log n, but for explaining what is broken |
 //!
 //! What this crate does not know: any other crate of this workspace, so that a mistake in the store cannot be repeated in its
-//! judge; how histories are gathered; clocks. `docs/robustness.md` tells which bugs each judge has convicted.
+//! judge; how histories are gathered; clocks.
 
 pub mod cycles;
 pub mod etcd;

@@ -3,7 +3,8 @@
 //! Every reply names a revision. A write's revision is its place in the one order of all writes; a read stands right behind the
 //! write of its revision. So nothing has to be searched: sort by revision, replay, compare every reply with the
 //! state at its place, and sweep once over time to see that nobody was answered with a past that somebody else
-//! had already left behind. That is O(n log n) for any number of clients, keys and steps.
+//! had already left behind. That is O(n log n) for any number of clients, keys and steps; each persisted write without an answer costs one more pass over
+//! the unknown ones that are left.
 //!
 //! Writes of unknown outcome: the events that were persisted (from logs or from a watch over everything) say which took effect.
 //! An event set that no answered write explains must be what one of the unknown ones would have done there.

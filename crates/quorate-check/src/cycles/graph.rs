@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 
 use super::{Operation, lists::Lists};
 
+/// How many anti-dependencies inside cycles are tried before a cycle is called G2 without looking for a better name.
+const SEARCHES_MAX: usize = 1000;
+
 /// Why one transaction comes before another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -107,16 +110,17 @@ impl Graph {
         Some(self.shown([(start, kind)].into_iter().chain(path)))
     }
 
-    /// A cycle with exactly one anti-dependency.
+    /// A cycle with exactly one anti-dependency, if it is among the first [`SEARCHES_MAX`] that may be one.
     pub(super) fn single_cycle(&self) -> Option<Cycle> {
         let component = self.components(EdgeSet::of(&[Kind::Ww, Kind::Wr, Kind::Rw]));
         let rest = EdgeSet::of(&[Kind::Ww, Kind::Wr]);
-        (0..self.transactions).find_map(|from| {
-            let mut anti = self.stays(from, &component, EdgeSet::of(&[Kind::Rw]));
-            anti.find_map(|(to, kind)| {
-                let path = self.path(to, from, rest, &component)?;
-                Some(self.shown([(from, kind)].into_iter().chain(path)))
-            })
+        let anti = (0..self.transactions).flat_map(|from| {
+            self.stays(from, &component, EdgeSet::of(&[Kind::Rw]))
+                .map(move |(to, kind)| (from, to, kind))
+        });
+        anti.take(SEARCHES_MAX).find_map(|(from, to, kind)| {
+            let path = self.path(to, from, rest, &component)?;
+            Some(self.shown([(from, kind)].into_iter().chain(path)))
         })
     }
 

@@ -1,6 +1,10 @@
 //! Large histories, as a store that works would give them.
 
-use quorate_check::{Operation as Op, Outcome, linear, register};
+use quorate_check::{
+    Operation as Op, Outcome, Rule,
+    cycles::{self, Step},
+    linear, register,
+};
 use register::{Operation, Reply, Request};
 
 /// A small generator, so that a history is the same everywhere.
@@ -92,4 +96,48 @@ fn one_key_and_thirty_clients() {
 /// `CHECK_OPERATIONS` sets another length, to measure with.
 fn operations(normal: u64) -> u64 {
     std::env::var("CHECK_OPERATIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(normal)
+}
+
+/// Each transaction reads one list and appends to another; lists are cut before they grow long.
+fn transactions(count: u64) -> Vec<cycles::Operation> {
+    let mut dice = Dice(count);
+    let mut lists: Vec<Vec<u64>> = vec![Vec::new(); 100];
+    let operations = (0..count).map(|nth| {
+        let generation = nth / 2000;
+        if nth % 2000 == 0 {
+            lists.iter_mut().for_each(Vec::clear);
+        }
+        let [from, to] = [dice.roll(50), 50 + dice.roll(50)];
+        let (read, written) = (format!("{generation}-{from}"), format!("{generation}-{to}"));
+        let (read, written) = if nth % 2 == 0 { (read, written) } else { (written, read) };
+        let place = |name: &str| name.rsplit('-').next().unwrap().parse::<usize>().unwrap();
+        let seen = lists[place(&read)].clone();
+        lists[place(&written)].push(nth);
+        let ask = |elements| Step::Read { key: read.clone(), elements };
+        let append = Step::Append { key: written.clone(), element: nth };
+        let request = vec![ask(None), append.clone()];
+        let outcome = Outcome::Ok(vec![ask(Some(seen)), append]);
+        Op { client: nth % 20, invoke: nth * 10, returned: Some(nth * 10 + 150), request, outcome }
+    });
+    operations.collect()
+}
+
+#[test]
+fn many_transactions() {
+    let mut history = transactions(operations(20_000));
+    assert!(cycles::check(&history).unwrap().holds());
+    // One read among all of them misses what had been answered long before.
+    let stale = history.iter_mut().rev().find_map(|one| match &mut one.outcome {
+        Outcome::Ok(steps) => match steps.first_mut() {
+            Some(Step::Read { elements: Some(elements), .. }) if elements.len() > 8 => {
+                Some(elements)
+            }
+            _ => None,
+        },
+        Outcome::Failed | Outcome::Unknown => None,
+    });
+    stale.unwrap().truncate(1);
+    let verdict = cycles::check(&history).unwrap();
+    let cycles = [Rule::GSingle, Rule::G2, Rule::GRealTime];
+    assert!(cycles.iter().any(|rule| verdict.breaks(*rule)), "{verdict}");
 }

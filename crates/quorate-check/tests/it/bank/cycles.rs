@@ -78,7 +78,7 @@ pub(super) fn rows() -> usize {
         ("an element that nobody appended", Rule::G1a, |h| set(h, 4, 1, &[1, 2, 3, 8])),
         ("the middle of a transaction is read", Rule::G1b, |h| set(h, 2, 0, &[1, 2])),
         ("two reads of one list contradict each other", Rule::ListOrder, |h| {
-            set(h, 4, 0, &[1, 3, 2, 4])
+            set(h, 4, 0, &[1, 3, 2, 4]);
         }),
         ("an append is carried out twice", Rule::ListOrder, |h| set(h, 4, 1, &[1, 2, 3, 2])),
         ("a transaction does not see its own append", Rule::Internal, |h| set(h, 3, 2, &[1, 2, 3])),

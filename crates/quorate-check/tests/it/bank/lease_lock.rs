@@ -30,13 +30,13 @@ fn lease_rows() -> usize {
     use lease::Reply;
     let rows: [Row<Vec<lease::Operation>>; 6] = [
         ("a key vanishes before its lease ends", Rule::LeaseEarly, |h| {
-            *reply(&mut h[2]) = Reply::Present(false)
+            *reply(&mut h[2]) = Reply::Present(false);
         }),
         ("a renewal is acknowledged but not counted", Rule::LeaseEarly, |h| {
             (h[3].invoke, h[3].returned) = (120, Some(130));
         }),
         ("a lease ends though its revocation failed", Rule::LeaseEarly, |h| {
-            h[5].outcome = Outcome::Failed
+            h[5].outcome = Outcome::Failed;
         }),
         ("a key outlives its lease", Rule::LeaseLate, |h| {
             *reply(&mut h[3]) = Reply::Present(true);
@@ -47,7 +47,7 @@ fn lease_rows() -> usize {
             (h[2].invoke, h[2].returned) = (165, Some(170));
         }),
         ("a key outlives the revocation of its lease", Rule::LeaseLate, |h| {
-            *reply(&mut h[6]) = Reply::Present(true)
+            *reply(&mut h[6]) = Reply::Present(true);
         }),
     ];
     convict(&leases(), &rows, |history| lease::check(history, BOUNDS).unwrap())
@@ -79,7 +79,7 @@ fn lock_rows() -> usize {
     use lock::Reply;
     let rows: [Row<Vec<lock::Operation>>; 7] = [
         ("a lock is given before it is given back", Rule::LockExclusive, |h| {
-            h[3].returned = Some(15)
+            h[3].returned = Some(15);
         }),
         ("a lock is given though its holder never let go", Rule::LockExclusive, |h| {
             h.remove(5);

@@ -52,13 +52,13 @@ pub(super) fn rows() -> usize {
         ("a stale read: it began after the overwriting put returned", RULE, |h| h[3].invoke = 61),
         ("a read from the future", RULE, |h| *reply(&mut h[3]) = value("3")),
         ("a write is lost: the register is still empty", RULE, |h| {
-            *reply(&mut h[3]) = Reply::Value(None)
+            *reply(&mut h[3]) = Reply::Value(None);
         }),
         ("a refused compare-and-set took effect", RULE, |h| {
-            *reply(&mut h[4]) = Reply::Swapped(false)
+            *reply(&mut h[4]) = Reply::Swapped(false);
         }),
         ("a compare-and-set succeeded on a wrong value", RULE, |h| {
-            *reply(&mut h[6]) = Reply::Swapped(true)
+            *reply(&mut h[6]) = Reply::Swapped(true);
         }),
         ("a failed write is read", RULE, |h| h[7].outcome = Outcome::Failed),
         ("a lost write takes effect before it was sent", RULE, |h| h[7].invoke = 131),

@@ -94,7 +94,7 @@ fn pairs(operation: &mut Operation) -> &mut Vec<KeyValue> {
 pub(super) fn rows() -> usize {
     let rows: [Row<History>; 16] = [
         ("two writes get one revision", Rule::RevisionUnique, |(h, _)| {
-            reply(&mut h[1]).revision = 2
+            reply(&mut h[1]).revision = 2;
         }),
         ("a write is in no log", Rule::RevisionGap, |(_, e)| {
             e.pop();
@@ -107,13 +107,13 @@ pub(super) fn rows() -> usize {
             e[2].events.pop();
         }),
         ("a refused write is persisted", Rule::RevisionContent, |(h, _)| {
-            h[7].outcome = Outcome::Failed
+            h[7].outcome = Outcome::Failed;
         }),
         ("a persisted revision nobody asked for", Rule::RevisionContent, |(_, e)| {
             e.push(RevisionEvents { revision: 8, events: vec![gone("a", 8)] });
         }),
         ("a lost write is persisted before it was sent", Rule::RealTime, |(h, _)| {
-            h[7].invoke = 115
+            h[7].invoke = 115;
         }),
         ("a stale read: a newer revision had been answered", Rule::RealTime, |(h, _)| {
             let old = h[3].outcome.clone();
@@ -123,7 +123,7 @@ pub(super) fn rows() -> usize {
             (h[0].invoke, h[0].returned) = (16, Some(18));
         }),
         ("a refused transaction is answered from the past", Rule::RealTime, |(h, _)| {
-            reply(&mut h[10]).revision = 6
+            reply(&mut h[10]).revision = 6;
         }),
         ("a read misses a key", Rule::ReadContent, |(h, _)| {
             pairs(&mut h[3]).pop();
@@ -132,16 +132,16 @@ pub(super) fn rows() -> usize {
             pairs(&mut h[3])[0] = kv("a", "1", [2, 2, 1]);
         }),
         ("a deleted key is read", Rule::ReadContent, |(h, _)| {
-            pairs(&mut h[5]).push(kv("b", "1", [3, 3, 1]))
+            pairs(&mut h[5]).push(kv("b", "1", [3, 3, 1]));
         }),
         ("an old read shows the present", Rule::ReadContent, |(h, _)| {
             pairs(&mut h[6])[0] = kv("a", "2", [2, 4, 2]);
         }),
         ("a version is not counted up", Rule::ReadContent, |(h, _)| {
-            pairs(&mut h[8])[0].version = 1
+            pairs(&mut h[8])[0].version = 1;
         }),
         ("a transaction takes the wrong branch", Rule::ReadContent, |(h, _)| {
-            reply(&mut h[10]).succeeded = true
+            reply(&mut h[10]).succeeded = true;
         }),
     ];
     convict(&good(), &rows, |(history, events)| revision::check(history, events).unwrap())

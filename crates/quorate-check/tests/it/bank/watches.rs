@@ -90,14 +90,14 @@ pub(super) fn rows() -> usize {
             w[0].responses[0].events.remove(0);
         }),
         ("a progress notice comes too early", Rule::WatchBookmarkable, |w| {
-            w[0].responses.swap(1, 2)
+            w[0].responses.swap(1, 2);
         }),
         ("a progress notice covers what never came", Rule::WatchResumable, |w| {
             w[1].start_revision = 3;
             w[1].responses = vec![Response { revision: 7, progress: true, events: vec![] }];
         }),
         ("the pair before is missing", Rule::WatchPrevKv, |w| {
-            w[0].responses[0].events[1].prev = None
+            w[0].responses[0].events[1].prev = None;
         }),
         ("the pair before is of another revision", Rule::WatchPrevKv, |w| {
             w[0].responses[0].events[1].prev = Some(kv("a", "2", [2, 4, 2]));
