@@ -18,6 +18,7 @@ use quorate_raft::{
 
 use super::bound::Bug;
 use super::hash::rename;
+use super::spec::Server;
 use super::{MEMBERS, parcel};
 
 /// A message with its entries, between two members.
@@ -73,6 +74,8 @@ pub(super) struct Member {
     outbox: Vec<(u64, Parcel)>,
     /// How often it was started again.
     starts: u64,
+    /// The same member by the rules of the paper.
+    spec: Server,
 }
 
 /// What came of an input.
@@ -150,7 +153,15 @@ impl Member {
         let disk = Disk::default();
         let core = recover(id, &disk, 0)?;
         let (unsynced, outbox) = (VecDeque::new(), Vec::new());
-        Ok(Self { core, disk, log: Vec::new(), unsynced, outbox, starts: 0 })
+        Ok(Self {
+            core,
+            disk,
+            log: Vec::new(),
+            unsynced,
+            outbox,
+            starts: 0,
+            spec: Server::fresh(id),
+        })
     }
 
     pub(super) fn core(&self) -> &Core {
@@ -203,6 +214,7 @@ impl Member {
         };
         next.perform(&mut out, input, bug)?;
         next.judge(self, verdict)?;
+        next.spec = self.spec.after(&input, &next)?;
         let sent = next.leave();
         Ok(Stepped { member: next, sent, grants: out.reads, dropped: out.reads_dropped })
     }
@@ -233,6 +245,7 @@ impl Member {
         self.starts += 1;
         self.log.clone_from(&self.disk.log);
         self.core = recover(self.core.view().id, &self.disk, self.starts)?;
+        self.spec = self.spec.restarted(&self);
         let (sent, grants, dropped) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Stepped { member: self, sent, grants, dropped })
     }
@@ -301,6 +314,7 @@ impl Member {
     pub(super) fn words(&self, renaming: usize, out: &mut Vec<u64>) {
         let name = |node: NodeId| rename(renaming, node);
         self.core.explore_words(&name, out);
+        self.spec.words(&name, out);
         let hard_state = |saved: HardState| {
             [saved.term.0, saved.vote.map_or(0, |node| name(node).0), saved.commit.0]
         };

@@ -27,6 +27,7 @@ mod parcel;
 mod past;
 mod replay;
 mod search;
+mod spec;
 mod universe;
 mod visited;
 mod walk;
