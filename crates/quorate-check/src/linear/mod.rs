@@ -2,7 +2,7 @@
 //! return, that explains every reply?
 //!
 //! Keys are independent, and a history is linearizable if and only if each key's part is (Herlihy and Wing, "Linearizability",
-//! TOPLAS 1990: locality), so the history is split first. Each part is swept once in time order ([`search`]), with the set
+//! TOPLAS 1990: locality), so the history is split first. Each part is swept once in time order (`search`), with the set
 //! of all worlds that may be the true one. The sweep is just-in-time linearization (Lowe, "Testing for linearizability",
 //! 2017): an operation takes effect as late as possible, when something that returns needs it.
 //!
