@@ -51,8 +51,8 @@ pub const BOUNDS: [Bound; 5] = [
         name: "A",
         term_max: 2,
         log_max: 2,
-        disk_lags: false,
-        budgets: [2, 1, 0, 1, 0, 0, 0, 0],
+        disk_lags: true,
+        budgets: [2, 0, 0, 1, 0, 0, 0, 0],
     },
     Bound {
         name: "B",
@@ -121,7 +121,7 @@ fn shift(spend: Spend) -> u32 {
     8 * spend as u32
 }
 
-/// A bug planted in the driver, so that the judges can be judged.
+/// A bug planted in the driver, or in the core itself, so that the judges can be judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Bug {
     /// The driver does its duties.
@@ -135,10 +135,12 @@ pub enum Bug {
     LoseWrites,
     /// Reads are served at once, by whomever.
     ReadLocally,
+    /// The core's historical bug of this number; without effect in a build without the feature `mutants`.
+    Core(u16),
 }
 
 impl Bug {
-    /// All of them, by the names that the command line knows.
+    /// Those of the driver, by the names that the command line knows.
     pub const NAMED: [(&'static str, Self); 5] = [
         ("none", Self::None),
         ("forget-vote", Self::ForgetVote),
@@ -147,8 +149,11 @@ impl Bug {
         ("read-locally", Self::ReadLocally),
     ];
 
-    /// The bug of that name.
+    /// The bug of that name; the core's are called by number: `core-8`.
     pub fn named(name: &str) -> Option<Self> {
+        if let Some(number) = name.strip_prefix("core-") {
+            return number.parse().ok().map(Self::Core);
+        }
         Self::NAMED.into_iter().find_map(|(known, bug)| (known == name).then_some(bug))
     }
 }

@@ -98,11 +98,18 @@ impl Stepped {
     }
 }
 
-fn configuration(id: NodeId) -> Config {
-    Config { id, append_entries_max: 2, inflight_appends_max: 2, ..Config::default() }
+fn configuration(id: NodeId, bug: Bug) -> Config {
+    let config = Config { id, append_entries_max: 2, inflight_appends_max: 2, ..Config::default() };
+    #[cfg(feature = "mutants")]
+    if let Bug::Core(mutant) = bug {
+        return Config { mutant, ..config };
+    }
+    #[cfg(not(feature = "mutants"))]
+    let _ = bug;
+    config
 }
 
-fn recover(id: NodeId, disk: &Disk, starts: u64) -> Result<Core, String> {
+fn recover(id: NodeId, disk: &Disk, starts: u64, bug: Bug) -> Result<Core, String> {
     let membership = Membership::of_voters((1..=MEMBERS as u64).map(NodeId));
     let recovered = Recovered {
         hard_state: disk.hard_state,
@@ -110,7 +117,7 @@ fn recover(id: NodeId, disk: &Disk, starts: u64) -> Result<Core, String> {
         entries: metas(&disk.log, 0..disk.log.len()),
         applied: Index(0),
     };
-    let mut core = Core::recover(configuration(id), recovered, NOW, starts)
+    let mut core = Core::recover(configuration(id, bug), recovered, NOW, starts)
         .map_err(|refused| format!("member {id} can't start again: {refused}"))?;
     core.explore_settle();
     Ok(core)
@@ -149,9 +156,9 @@ impl Member {
     ///
     /// # Errors
     /// Says why the core refuses.
-    pub(super) fn fresh(id: NodeId) -> Result<Self, String> {
+    pub(super) fn fresh(id: NodeId, bug: Bug) -> Result<Self, String> {
         let disk = Disk::default();
-        let core = recover(id, &disk, 0)?;
+        let core = recover(id, &disk, 0, bug)?;
         let (unsynced, outbox) = (VecDeque::new(), Vec::new());
         Ok(Self {
             core,
@@ -244,7 +251,7 @@ impl Member {
         self.outbox.clear();
         self.starts += 1;
         self.log.clone_from(&self.disk.log);
-        self.core = recover(self.core.view().id, &self.disk, self.starts)?;
+        self.core = recover(self.core.view().id, &self.disk, self.starts, bug)?;
         self.spec = self.spec.restarted(&self);
         let (sent, grants, dropped) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Stepped { member: self, sent, grants, dropped })

@@ -253,6 +253,17 @@ mod tests {
         convicts("E", Bug::ReadLocally, "linearizable reads");
     }
 
+    /// Historical bugs in the core itself, each convicted by another judge.
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn bugs_of_the_core_are_found() {
+        convicts("E", Bug::Core(1), "a vote is never changed in its term");
+        convicts("E", Bug::Core(5), "the paper's rules");
+        convicts("E", Bug::Core(7), "voted for itself");
+        convicts("E", Bug::Core(9), "with 1 holders");
+        convicts("E", Bug::Core(10), "durability");
+    }
+
     #[test]
     fn everything_small_is_explored_and_keeps_all_promises() {
         let bound = Bound::named("small").expect("a bound").with_budgets([2, 0, 0, 0, 0, 0, 0, 0]);

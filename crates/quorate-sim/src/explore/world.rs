@@ -55,7 +55,7 @@ impl World {
     pub(super) fn first(universe: &mut Universe) -> Result<Self, String> {
         let mut world = Self { budgets: universe.bound.budgets(), ..Self::default() };
         for (member, node) in world.members.iter_mut().zip(1..) {
-            *member = universe.member_id(Member::fresh(NodeId(node))?);
+            *member = universe.member_id(Member::fresh(NodeId(node), universe.bug)?);
         }
         world.past = universe.past_id(Past::default());
         world.sum(universe)?;
