@@ -34,7 +34,10 @@ impl Core {
     ) -> Verdict {
         self.follow(from, turn);
         let prev = batch.prev;
-        let is_known = prev.index <= self.commit && !self.config.bug(22);
+        if self.config.bug(22) && prev.index < self.log.base().index {
+            self.log.restore(self.log.base());
+        }
+        let is_known = prev.index <= self.commit;
         let matches = is_known
             || self.log.term_at(prev.index) == Some(prev.term)
             || (self.config.bug(38) && prev.index <= self.log.last().index);
@@ -50,8 +53,7 @@ impl Core {
         }
         let skip = self.held_of(batch);
         self.take_entries(batch, skip, turn);
-        let told = batch.commit.min(batch.last_index());
-        self.follow_commit(if self.config.bug(13) { batch.commit } else { told });
+        self.follow_commit(batch.commit.min(batch.last_index()));
         self.send_matched(from, batch.last_index(), batch.round, turn);
         Verdict::Ok
     }

@@ -189,6 +189,9 @@ impl Core {
         let Some(peer) = lead.peer_mut(from) else { return Verdict::Stale };
         peer.heard(round);
         match outcome {
+            AppendOutcome::Matched(_) if line.config.bug(13) => {
+                peer.matched(peer.next_index.previous(), line.log.base().index);
+            }
             AppendOutcome::Matched(index) => peer.matched(index, line.log.base().index),
             AppendOutcome::Rejected { hint, .. } if line.config.bug(14) => {
                 peer.matched(hint.index, line.log.base().index);

@@ -53,7 +53,7 @@ pub const CATALOGUE: &[Mutant] = &[
     of(10, "a follower acknowledges before its write is durable", "etcd#12589"),
     of(11, "an old AppendEntries truncates what matches", "openraft 9540c904"),
     of(12, "a heartbeat tells more than the follower is known to match", "tikv#7353"),
-    of(13, "a commit index beyond what the message covers is believed", "Raft paper, figure 2"),
+    of(13, "what was sent counts as matched at the first answer", "Raft paper 5.3"),
     of(14, "a refusal counts as a match", "CCF#5674"),
     of(15, "an old refusal rewinds below the match", "raft-rs#557, etcd-io/raft#149"),
     of(16, "two copies commit, whatever the number of voters", "openraft#1802"),
@@ -62,7 +62,7 @@ pub const CATALOGUE: &[Mutant] = &[
     of(19, "a read without asking a quorum", "etcd before 2.3; Jepsen 2014"),
     of(20, "a late read index answers a newer read", "etcd-io/raft#397"),
     of(21, "any sign of life confirms the newest read round", "thesis 6.4"),
-    of(22, "an entry before the start of the log is a conflict", "openraft#511"),
+    of(22, "an append from before the start of the log drops the log", "openraft#511"),
     of(
         23,
         "a late completion speaks for entries that were replaced",

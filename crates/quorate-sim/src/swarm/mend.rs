@@ -5,7 +5,6 @@
 
 use quorate_raft::Fault;
 
-use super::mishap::KINDS;
 use super::network::Matrix;
 use super::plan::{MEMBERS_MAX, MILLISECOND};
 use super::run::Run;
@@ -70,9 +69,7 @@ impl Run<'_> {
         self.arm_mishap();
         self.network.mend_all();
         self.network.weather = self.calm();
-        (0..KINDS).for_each(|kind| self.lose(kind, 0));
         for seat in 0..self.plan.members() {
-            self.lag(seat, 0);
             if self.is_healthy(seat) {
                 self.heal_member(seat)?;
             } else if self.plan.fate == 0 {

@@ -18,6 +18,7 @@ pub(crate) enum Ending {
     FairWeather,
     Arrives(usize),
     QuickNode(usize),
+    QuickLink(usize, usize),
     QuickDisk(usize),
     Repair(usize),
     /// The links of a pattern change between cut and whole until a moment; `cut` says what comes next.
@@ -96,6 +97,10 @@ impl Run<'_> {
                 let seat = self.aim(target);
                 self.lag(seat, lag_ns);
                 self.end_in(for_ns, Ending::QuickNode(seat));
+            }
+            Mishap::SlowLink { from, to, lag_ns, for_ns } => {
+                self.network.slow_link(from, to, lag_ns);
+                self.end_in(for_ns, Ending::QuickLink(from, to));
             }
             Mishap::Cut { pattern, for_ns } => {
                 let (number, cuts) = self.cuts(pattern);
@@ -222,6 +227,10 @@ impl Run<'_> {
             }
             Ending::QuickNode(seat) => {
                 self.lag(seat, 0);
+                Ok(())
+            }
+            Ending::QuickLink(from, to) => {
+                self.network.slow_link(from, to, 0);
                 Ok(())
             }
             Ending::QuickDisk(seat) => {

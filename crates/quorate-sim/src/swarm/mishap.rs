@@ -107,6 +107,8 @@ pub(crate) enum Mishap {
     Pause { target: Target, for_ns: u64 },
     /// Messages to and from it take longer.
     SlowNode { target: Target, lag_ns: u64, for_ns: u64 },
+    /// What goes from one to another takes longer.
+    SlowLink { from: usize, to: usize, lag_ns: u64, for_ns: u64 },
     /// The clock jumps forward.
     ClockJump { target: Target, by_ns: u64 },
     /// The clock runs at this rate, in millionths.
@@ -203,6 +205,15 @@ fn process(class: Class, target: Target, dice: &mut Dice) -> Mishap {
     }
 }
 
+fn slow(target: Target, members: usize, dice: &mut Dice) -> Mishap {
+    let for_ns = span(dice);
+    if dice.chance(500_000) {
+        return Mishap::SlowNode { target, lag_ns: dice.below(500 * MILLISECOND), for_ns };
+    }
+    let lag_ns = dice.within(100 * MILLISECOND, 5 * SECOND);
+    Mishap::SlowLink { from: dice.position(members), to: dice.position(members), lag_ns, for_ns }
+}
+
 fn clock(target: Target, dice: &mut Dice) -> Mishap {
     if dice.chance(500_000) {
         Mishap::ClockJump { target, by_ns: span(dice) }
@@ -236,9 +247,7 @@ impl Mishap {
         match class {
             Class::Crash | Class::CrashInside | Class::SyncFailure => process(class, target, dice),
             Class::Pause => Self::Pause { target, for_ns: span(dice) },
-            Class::SlowNode => {
-                Self::SlowNode { target, lag_ns: dice.below(500 * MILLISECOND), for_ns: span(dice) }
-            }
+            Class::SlowNode => slow(target, members, dice),
             Class::Clock => clock(target, dice),
             Class::Partition => Self::Cut { pattern: pattern(dice, members), for_ns: span(dice) },
             Class::OneWay => Self::Cut { pattern: one_way(dice, members), for_ns: span(dice) },

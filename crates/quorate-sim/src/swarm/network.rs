@@ -22,6 +22,8 @@ pub(crate) struct Network {
     pub(crate) targeted: [u32; KINDS],
     /// What a slow node adds.
     pub(crate) lag_ns: [u64; MEMBERS_MAX],
+    /// What a slow link adds.
+    link_ns: [[u64; MEMBERS_MAX]; MEMBERS_MAX],
     /// Cuts under way, by number.
     cuts: Vec<(u32, Matrix)>,
     blocked: Matrix,
@@ -67,6 +69,7 @@ impl Network {
             weather,
             targeted: [0; KINDS],
             lag_ns: [0; MEMBERS_MAX],
+            link_ns: [[0; MEMBERS_MAX]; MEMBERS_MAX],
             cuts: Vec::new(),
             blocked: [0; MEMBERS_MAX],
             carried: [[0; MEMBERS_MAX]; MEMBERS_MAX],
@@ -107,8 +110,9 @@ impl Network {
         let Weather { delay_ns, jitter_ns, .. } = self.weather;
         let stretched = jitter_ns << (draw >> 40 & 0xff).leading_zeros().saturating_sub(56).min(3);
         let random = (u128::from(stretched) * u128::from(draw >> 48)) >> 16;
+        let link = self.link_ns.get(from).and_then(|row| row.get(to)).copied().unwrap_or(0);
         let lag = |seat: usize| self.lag_ns.get(seat).copied().unwrap_or(0);
-        delay_ns + u64::try_from(random).unwrap_or(0) + lag(from) + lag(to)
+        delay_ns + u64::try_from(random).unwrap_or(0) + lag(from) + lag(to) + link
     }
 
     /// Not before what the link carries already.
@@ -118,6 +122,12 @@ impl Network {
         };
         *latest = at.max(*latest + 1);
         *latest
+    }
+
+    pub(crate) fn slow_link(&mut self, from: usize, to: usize, lag_ns: u64) {
+        if let Some(slot) = self.link_ns.get_mut(from).and_then(|row| row.get_mut(to)) {
+            *slot = lag_ns;
+        }
     }
 
     pub(crate) fn cut(&mut self, number: u32, matrix: Matrix) {
@@ -130,7 +140,11 @@ impl Network {
         self.unite();
     }
 
+    /// Every link is whole and quick again.
     pub(crate) fn mend_all(&mut self) {
+        self.link_ns = [[0; MEMBERS_MAX]; MEMBERS_MAX];
+        self.lag_ns = [0; MEMBERS_MAX];
+        self.targeted = [0; KINDS];
         self.cuts.clear();
         self.unite();
     }

@@ -73,6 +73,8 @@ pub(crate) struct Plan {
     pub(crate) log_max: u64,
     /// Whether snapshots are announced.
     pub(crate) announce: bool,
+    /// Whether a cut also takes what was under way.
+    pub(crate) cuts_in_flight: bool,
     /// How long things go wrong.
     pub(crate) safety_ns: u64,
     /// What goes wrong, in order of time.
@@ -111,6 +113,7 @@ impl Plan {
             batch_max: dice.within(1, 4),
             log_max,
             announce: dice.chance(500_000),
+            cuts_in_flight: dice.chance(500_000),
             safety_ns,
             mishaps,
             healthy: draw_quorum(dice, voters, learners),
@@ -146,7 +149,7 @@ fn draw_config(dice: &mut Dice, tight: bool, mutant: u16) -> Config {
     let mut config = Config::default();
     if tight {
         config.append_bytes_max = 50 + dice.below(400);
-        config.append_entries_max = 1 + dice.below(8);
+        config.append_entries_max = [1, 1, 2, 8].get(dice.position(4)).copied().unwrap_or(1);
         config.inflight_appends_max = 1 + dice.position(4);
         config.inflight_bytes_max = 100 + dice.below(1000);
         config.uncommitted_bytes_max = 300 + dice.below(2000);

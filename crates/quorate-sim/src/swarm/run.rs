@@ -249,7 +249,8 @@ impl<'a> Run<'a> {
 
     fn deliver(&mut self, seat: usize, parcel: Parcel) -> Result<(), Conviction> {
         let from = seat_of(parcel.from);
-        if self.network.is_cut(from, seat) || self.world.running(seat).is_none() {
+        let cut = self.plan.cuts_in_flight && self.network.is_cut(from, seat);
+        if cut || self.world.running(seat).is_none() {
             return Ok(());
         }
         let now = self.local(seat);

@@ -20,6 +20,8 @@ pub enum Judge {
     Promise,
     /// Term, vote, commit and applied never go back on disk.
     DiskMonotony,
+    /// A leader commits by counting only entries of its own term (5.4.2).
+    CommitRule,
     /// A committed entry lies on a quorum's durable logs.
     DurableQuorum,
     /// A read sees everything that was committed before it.

@@ -202,15 +202,46 @@ impl Court {
             format!("the core's log ends at {}, the driver's at {}", view.last, member.log.last())
         })?;
         if view.role == Role::Leader {
-            self.check_leader(member, view.term)?;
+            self.check_leader(members, member, view.term)?;
         }
         if view.commit > self.commit_index() {
+            let of = member.log.term_at(view.commit);
+            hold(view.role != Role::Leader || of == Some(view.term), Property::CommitRule, || {
+                format!("{} commits {} of term {of:?} in term {}", view.id, view.commit, view.term)
+            })?;
             self.check_commit(members, member, view.commit, view.term)?;
         }
         Ok(())
     }
 
-    fn check_leader(&mut self, member: &Member, term: Term) -> Result<(), Conviction> {
+    /// Votes that moved on to a later term can't be told any more, and count.
+    fn check_votes(
+        &self,
+        members: &[Member],
+        leader: NodeId,
+        term: Term,
+    ) -> Result<(), Conviction> {
+        let votes = |member: &&Member| {
+            let HardState { term: own, vote, .. } = member.disk.image.hard_state;
+            self.voters.contains(&member.id())
+                && (own > term || (own == term && vote == Some(leader)))
+        };
+        let count = members.iter().filter(votes).count();
+        let lone = self.voters.len() == 1;
+        hold(lone || count * 2 > self.voters.len(), Property::ElectionSafety, || {
+            format!(
+                "{leader} leads term {term} with {count} durable votes of {}",
+                self.voters.len()
+            )
+        })
+    }
+
+    fn check_leader(
+        &mut self,
+        members: &[Member],
+        member: &Member,
+        term: Term,
+    ) -> Result<(), Conviction> {
         let at = place(term.0);
         if self.leaders.len() <= at {
             self.leaders.resize(at + 1, None);
@@ -226,6 +257,7 @@ impl Court {
             None => *slot = Some(id),
         }
         self.counts.elections += 1;
+        self.check_votes(members, id, term)?;
         let last = self.last_committed_before(term);
         hold(member.log.holds(last), Property::LeaderCompleteness, || {
             format!("{id} leads term {term} without the committed entry {last}")

@@ -1,0 +1,74 @@
+//! The simulated worlds, judged: an honest run is let go, a planted bug is convicted, cut down and convicted again.
+
+#[cfg(test)]
+mod tests {
+    use quorate_sim::mutants::{CATALOGUE, hunt};
+    use quorate_sim::swarm::{Options, run_seed, shrink_seed};
+    use quorate_sim::world::Judge;
+
+    fn with(mutant: u16) -> Options {
+        Options { mutant, ..Options::default() }
+    }
+
+    #[test]
+    fn honest_runs_are_let_go_and_much_happens_in_them() {
+        let (mut elections, mut commits, mut grants, mut installs, mut crashes) = (0, 0, 0, 0, 0);
+        for seed in 0..40 {
+            let outcome = run_seed(seed, &Options { seconds: Some(20), ..Options::default() });
+            assert_eq!(outcome.failure, None, "seed {seed}");
+            elections += outcome.counts.elections;
+            commits += outcome.counts.commits;
+            grants += outcome.counts.grants;
+            installs += outcome.counts.installs;
+            crashes += outcome.counts.crashes;
+        }
+        let counts = [elections, commits, grants, installs, crashes];
+        assert!(
+            counts.iter().zip([100, 3000, 1000, 5, 100]).all(|(count, least)| *count > least),
+            "{counts:?}"
+        );
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_run() {
+        let options = Options { seconds: Some(20), ..Options::default() };
+        let (one, other) = (run_seed(7, &options), run_seed(7, &options));
+        assert_eq!((one.hash, one.events), (other.hash, other.events));
+        assert_ne!(one.hash, run_seed(8, &options).hash);
+    }
+
+    #[test]
+    fn every_planted_bug_of_a_driver_is_convicted() {
+        let drivers = CATALOGUE.iter().filter(|mutant| mutant.number >= 100);
+        for mutant in drivers {
+            let caught = hunt(*mutant, 0, 30, &Options::default());
+            assert!(caught.is_some(), "{mutant:?}");
+        }
+    }
+
+    #[test]
+    fn a_hasty_message_is_convicted_and_the_story_is_short() {
+        let shrunk = shrink_seed(0, &with(100)).expect("the bug is caught in this seed");
+        assert_eq!(shrunk.failure.judge, Judge::Promise);
+        assert!(shrunk.events.1 <= 30, "{:#?}", shrunk.script);
+        let end = shrunk.script.last().expect("a story has an end");
+        assert!(end.contains("Promise"), "{:#?}", shrunk.script);
+    }
+
+    #[test]
+    fn an_honest_seed_cannot_be_cut_down() {
+        let options = Options { seconds: Some(5), ..Options::default() };
+        let outcome = shrink_seed(0, &options).expect_err("nothing fails");
+        assert_eq!(outcome.hash, run_seed(0, &options).hash);
+    }
+
+    /// In a build with the feature `mutants`, the bugs of the core as well; the rarest are left to the command.
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn bugs_of_the_core_are_convicted() {
+        let often = CATALOGUE.iter().filter(|mutant| mutant.number < 17);
+        for mutant in often {
+            assert!(hunt(*mutant, 0, 100, &Options::default()).is_some(), "{mutant:?}");
+        }
+    }
+}
