@@ -1,5 +1,8 @@
 //! How far an exploration goes, and which bug is planted in it.
 //!
+//! A and C have no faults but reordering and a disk that takes its time (C may crash); B has one of each fault; E has reads.
+//! A is small enough to be seen whole.
+//!
 //! A bound limits terms and logs (a step beyond is not taken), and how often each thing that nobody forces may happen. Delivery
 //! of messages, in any order, and completion of writes are never limited.
 //!
@@ -39,49 +42,17 @@ pub struct Bound {
     pub term_max: u64,
     /// No log goes beyond this many entries.
     pub log_max: usize,
-    /// Whether writes take time. If not, each is durable at the end of the step that made it.
-    pub(super) disk_lags: bool,
     budgets: [u8; SPENDS],
 }
 
 /// The bounds that can be asked for.
 pub const BOUNDS: [Bound; 5] = [
     // timeouts, beats, checks, proposals, crashes, drops, duplicates, reads
-    Bound {
-        name: "A",
-        term_max: 2,
-        log_max: 2,
-        disk_lags: true,
-        budgets: [2, 0, 0, 1, 0, 0, 0, 0],
-    },
-    Bound {
-        name: "B",
-        term_max: 2,
-        log_max: 2,
-        disk_lags: true,
-        budgets: [2, 0, 0, 1, 1, 1, 1, 0],
-    },
-    Bound {
-        name: "C",
-        term_max: 3,
-        log_max: 3,
-        disk_lags: true,
-        budgets: [3, 0, 0, 1, 1, 0, 0, 0],
-    },
-    Bound {
-        name: "E",
-        term_max: 2,
-        log_max: 2,
-        disk_lags: true,
-        budgets: [2, 0, 1, 0, 0, 0, 0, 2],
-    },
-    Bound {
-        name: "small",
-        term_max: 1,
-        log_max: 1,
-        disk_lags: true,
-        budgets: [2, 0, 0, 0, 1, 0, 0, 0],
-    },
+    Bound { name: "A", term_max: 2, log_max: 2, budgets: [2, 0, 0, 1, 0, 0, 0, 0] },
+    Bound { name: "B", term_max: 2, log_max: 2, budgets: [2, 0, 0, 1, 1, 1, 1, 0] },
+    Bound { name: "C", term_max: 3, log_max: 3, budgets: [3, 0, 0, 1, 1, 0, 0, 0] },
+    Bound { name: "E", term_max: 2, log_max: 2, budgets: [2, 0, 1, 0, 0, 0, 0, 2] },
+    Bound { name: "small", term_max: 1, log_max: 1, budgets: [2, 0, 0, 0, 1, 0, 0, 0] },
 ];
 
 impl Bound {

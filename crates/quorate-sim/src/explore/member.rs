@@ -87,17 +87,6 @@ pub(super) struct Stepped {
     pub(super) dropped: Vec<ReadContext>,
 }
 
-impl Stepped {
-    /// What comes of another input right behind the first.
-    pub(super) fn then(mut self, input: Input<'_>, bug: Bug) -> Result<Self, String> {
-        let mut next = self.member.step(input, bug)?;
-        self.sent.append(&mut next.sent);
-        self.grants.append(&mut next.grants);
-        self.dropped.append(&mut next.dropped);
-        Ok(Self { member: next.member, ..self })
-    }
-}
-
 fn configuration(id: NodeId, bug: Bug) -> Config {
     let config = Config { id, append_entries_max: 2, inflight_appends_max: 2, ..Config::default() };
     #[cfg(feature = "mutants")]

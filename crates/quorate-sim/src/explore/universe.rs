@@ -280,10 +280,7 @@ impl Universe {
             Act::Crash(kept) => Input::Crash { kept: usize::from(kept) },
             Act::Unreachable(node) => Input::Unreachable(node),
         };
-        let mut stepped = member.step(input, self.bug)?;
-        while !self.bound.disk_lags && stepped.member.unsynced() > 0 {
-            stepped = stepped.then(Input::Synced, self.bug)?;
-        }
+        let stepped = member.step(input, self.bug)?;
         let view = stepped.member.core().view();
         let outside =
             view.term.0 > self.bound.term_max || stepped.member.log().len() > self.bound.log_max;
