@@ -48,8 +48,9 @@ def build_quorate():
 
 
 def program_in_crate(workspace, crate, name):
-    """A program that a crate of the ordinary registry carries; `workspace` names the crate as a dependency."""
-    path = BUILD / "bin" / name
+    """A program that a crate of the ordinary registry carries, with the files beside it; `workspace` names the crate as a dependency."""
+    home = BUILD / "crates" / crate
+    path = home / "bin" / name
     if not path.exists():
         manifest = str(HERE / workspace / "Cargo.toml")
         sh("cargo", "fetch", "--locked", "--manifest-path", manifest)
@@ -58,8 +59,7 @@ def program_in_crate(workspace, crate, name):
             check=True, capture_output=True, text=True,
         ).stdout
         package = next(p for p in json.loads(metadata)["packages"] if p["name"].startswith(crate))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(package["manifest_path"]).parent / "bin" / name, path)
+        shutil.copytree(Path(package["manifest_path"]).parent, home, dirs_exist_ok=True)
         path.chmod(0o755)
     return path
 
@@ -92,7 +92,7 @@ def python_with_etcd3():
 
 
 def rust_program(name):
-    """The build script of the crate etcd-client needs a protobuf compiler."""
+    """The build script of the crate etcd-client needs a protobuf compiler; that one finds its own definitions beside itself."""
     protoc = program_in_crate("rust", "protoc-bin-vendored-linux", "protoc")
     sh("cargo", "build", "--release", "--locked", "--bin", name, cwd=HERE / "rust", env={**os.environ, "PROTOC": str(protoc)})
     target = Path(os.environ.get("CARGO_TARGET_DIR", HERE / "rust" / "target"))
