@@ -5,11 +5,14 @@
 //! with a tape of every call to the world, and the tape is cut down in the same way. That is sound because every part of a tape is a
 //! legal run (see [`world`](crate::world)): a call that makes no sense any more is skipped.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use quorate_raft::NodeId;
 
 use super::plan::{Options, Plan};
 use super::run::{Outcome, perform, run_plan};
-use super::tape::{Act, Mark, Taped, goes};
+use super::tape::{Act, Mark, Taped};
 use crate::world::{Conviction, Input, Judge, Parcel, World, id_of};
 
 /// How many runs of a plan are tried.
@@ -31,6 +34,9 @@ pub struct Shrunk {
 }
 
 /// Runs a seed; if it fails, cuts it down.
+///
+/// # Errors
+/// What became of the seed, if it does not fail.
 pub fn shrink_seed(seed: u64, options: &Options) -> Result<Shrunk, Outcome> {
     let plan = Plan::of(seed, options);
     let (outcome, _) = run_plan(&plan, None);
@@ -50,15 +56,26 @@ pub fn shrink_seed(seed: u64, options: &Options) -> Result<Shrunk, Outcome> {
     Ok(Shrunk { failure, events: (events, tape.len()), mishaps, script })
 }
 
-fn fails(plan: &Plan, judge: Judge) -> bool {
-    run_plan(plan, None).0.failure.is_some_and(|failure| failure.judge == judge)
+/// Any broken property will do, but for progress: runs without it are another story.
+fn is_like(failure: &Conviction, judge: Judge) -> bool {
+    (failure.judge == Judge::Liveness) == (judge == Judge::Liveness)
 }
 
 fn shrink_plan(mut plan: Plan, judge: Judge) -> Plan {
     let mut left = PLANS_MAX;
+    let mut events = u64::MAX;
     let mishaps = minimise(plan.mishaps.clone(), |some| {
         left = left.saturating_sub(1);
-        left > 0 && fails(&Plan { mishaps: some.to_vec(), ..plan.clone() }, judge)
+        if left == 0 {
+            return false;
+        }
+        let (outcome, _) = run_plan(&Plan { mishaps: some.to_vec(), ..plan.clone() }, None);
+        let like = outcome.failure.is_some_and(|failure| is_like(&failure, judge));
+        let shorter = like && outcome.events <= events;
+        if shorter {
+            events = outcome.events;
+        }
+        shorter
     });
     plan.mishaps = mishaps;
     plan
@@ -66,10 +83,27 @@ fn shrink_plan(mut plan: Plan, judge: Judge) -> Plan {
 
 fn shrink_tape(plan: &Plan, tape: Vec<Taped>, judge: Judge) -> Vec<Taped> {
     let mut left = CALLS_MAX;
-    minimise(tape, |some| {
+    let mut fails = |some: &[Taped]| {
         left = left.saturating_sub(some.len());
-        left > 0 && play(plan, some).is_some_and(|failure| failure.judge == judge)
-    })
+        left > 0 && play(plan, some).is_some_and(|failure| is_like(&failure, judge))
+    };
+    // A log that is cut to nothing tells the same story with fewer entries.
+    let plain: Vec<Taped> = tape.iter().copied().map(plain).collect();
+    let tape = if fails(&plain) { plain } else { tape };
+    let mut tape = minimise(tape, &mut fails);
+    // What a smaller story no longer needs may be whole members.
+    for seat in 0..plan.members() {
+        let others: Vec<Taped> = tape.iter().filter(|taped| taped.seat != seat).copied().collect();
+        if fails(&others) {
+            tape = others;
+        }
+    }
+    minimise(tape, &mut fails)
+}
+
+fn plain(taped: Taped) -> Taped {
+    let cuts = matches!(taped.act, Act::Compact { .. });
+    if cuts { Taped { act: Act::Compact { kept: 0 }, ..taped } } else { taped }
 }
 
 /// A part of `items` of which no single item, and no run of them that was tried, can be taken out.
@@ -100,13 +134,21 @@ pub(crate) fn minimise<T: Clone>(items: Vec<T>, mut fails: impl FnMut(&[T]) -> b
 /// A world and what is on its way in it.
 struct Stage {
     world: World,
-    pool: Vec<(Parcel, Mark, u32)>,
+    /// By sender, receiver, kind and term, in the order in which they were sent.
+    pool: BTreeMap<(NodeId, NodeId, usize, u64), Vec<Flying>>,
+}
+
+/// A message, and how often it was delivered.
+struct Flying {
+    parcel: Parcel,
+    mark: Mark,
+    delivered: u32,
 }
 
 impl Stage {
     fn new(plan: &Plan) -> Self {
         let world = plan.world();
-        Self { world, pool: Vec::new() }
+        Self { world, pool: BTreeMap::new() }
     }
 
     /// Makes the call. Says whether it made sense.
@@ -124,11 +166,11 @@ impl Stage {
         } else {
             perform(&mut self.world, taped.seat, taped.now, &taped.act)?;
         }
-        let sent = self.world.outbox.drain(..);
-        self.pool.extend(sent.map(|parcel| {
+        for parcel in self.world.outbox.drain(..) {
             let mark = Mark::of(&parcel.body);
-            (parcel, mark, 0)
-        }));
+            let key = (parcel.from, parcel.to, mark.kind, mark.term);
+            self.pool.entry(key).or_default().push(Flying { parcel, mark, delivered: 0 });
+        }
         Ok(true)
     }
 
@@ -158,14 +200,10 @@ impl Stage {
 
     /// The message on this link that is most like the one on the tape; one that was not delivered yet, if there is one.
     fn take(&mut self, from: usize, to: usize, mark: Mark) -> Option<Parcel> {
-        let (from, to) = (id_of(from), id_of(to));
-        let likeness = |entry: &(Parcel, Mark, u32)| {
-            if goes(&entry.0, from, to) { mark.likeness(entry.1) } else { 0 }
-        };
-        let best = self.pool.iter_mut().filter(|entry| likeness(entry) > 0);
-        let best = best.min_by_key(|entry| (2 - likeness(entry), entry.2))?;
-        best.2 += 1;
-        Some(best.0.clone())
+        let alike = self.pool.get_mut(&(id_of(from), id_of(to), mark.kind, mark.term))?;
+        let best = alike.iter_mut().min_by_key(|flying| (flying.mark != mark, flying.delivered))?;
+        best.delivered += 1;
+        Some(best.parcel.clone())
     }
 }
 

@@ -1,10 +1,10 @@
 //! What happened in a run, as the calls that were made to its world: enough to play it again, or only a part of it.
 
-use quorate_raft::{EntryId, Message, Mono, NodeId};
+use quorate_raft::{EntryId, Message, Mono};
 
 use super::network::kind_of;
 use crate::dice::mix;
-use crate::world::{Body, Parcel};
+use crate::world::Body;
 
 /// One call. Seats are counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,8 @@ fn digest(body: &Body) -> u64 {
                 fold(&[u64::from(*pre_vote), u64::from(*granted)])
             }
             Message::AppendEntries { prev, entries, commit, round, .. } => {
-                fold(&[id(*prev), entries.len() as u64, commit.0, *round])
+                let content = entries.iter().fold(0, |hash, entry| mix(hash ^ entry.payload));
+                fold(&[id(*prev), entries.len() as u64, content, commit.0, *round])
             }
             Message::Appended { round, outcome, .. } => match outcome {
                 quorate_raft::AppendOutcome::Matched(index) => fold(&[1, *round, index.0]),
@@ -89,14 +90,4 @@ impl Mark {
         };
         Self { kind: kind_of(body), term: term.0, digest: digest(body) }
     }
-
-    /// How well another message could stand for this one: 2 the same, 1 much the same, 0 not at all.
-    pub(crate) fn likeness(self, other: Self) -> u8 {
-        if self == other { 2 } else { u8::from((self.kind, self.term) == (other.kind, other.term)) }
-    }
-}
-
-/// Whether a parcel goes along this link.
-pub(crate) fn goes(parcel: &Parcel, from: NodeId, to: NodeId) -> bool {
-    parcel.from == from && parcel.to == to
 }

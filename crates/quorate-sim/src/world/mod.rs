@@ -136,6 +136,9 @@ impl World {
         count: u64,
         now: Mono,
     ) -> Result<Option<Verdict>, Conviction> {
+        if self.running(seat).is_none() {
+            return Ok(None);
+        }
         let first = self.court.propose(count);
         self.step(seat, now, Input::Propose { first, count })
     }
