@@ -12,14 +12,13 @@
 use std::collections::BTreeMap;
 
 use quorate_raft::{
-    AppendOutcome, EntryId, EntryRange, HardState, Index, Message, NodeId, Past, ReadGrant, Role,
-    Term,
+    EntryId, EntryRange, HardState, Index, Message, NodeId, Past, ReadGrant, Role, Term,
 };
 
 use super::conviction::{Conviction, Judge as Property, hold};
 use super::disk::{Image, Snapshot, Write};
 use super::entry::Entry;
-use super::member::{Member, Wire};
+use super::member::{Member, Wire, acknowledged_index};
 use crate::dice::mix;
 
 /// What is known of an entry id: its content, and the term before it.
@@ -445,8 +444,14 @@ fn check_later_leaders(members: &[Member], id: EntryId, term: Term) -> Result<()
     Ok(())
 }
 
-/// Whether all that a message promises is durable at its sender, in the moment it leaves.
-pub(crate) fn check_promise(member: &Member, to: NodeId, wire: &Wire) -> Result<(), Conviction> {
+/// Whether all that a message promises is durable at its sender, in the moment it leaves. `acknowledged` is the term of the entry
+/// that it acknowledges, if it does.
+pub(crate) fn check_promise(
+    member: &Member,
+    to: NodeId,
+    wire: &Wire,
+    acknowledged: Option<Term>,
+) -> Result<(), Conviction> {
     let image = &member.disk.image;
     let (term, own) = (wire.term(), image.hard_state.term);
     let rehearsal = matches!(
@@ -462,8 +467,8 @@ pub(crate) fn check_promise(member: &Member, to: NodeId, wire: &Wire) -> Result<
         image.hard_state.vote == Some(to)
     } else if let Message::RequestVote { pre_vote: false, .. } = wire {
         image.hard_state.vote == Some(member.id())
-    } else if let Message::Appended { outcome: AppendOutcome::Matched(index), .. } = wire {
-        is_durable(member, *index)
+    } else if let Some(index) = acknowledged_index(wire) {
+        is_durable(member, index, acknowledged)
     } else {
         true
     };
@@ -472,11 +477,11 @@ pub(crate) fn check_promise(member: &Member, to: NodeId, wire: &Wire) -> Result<
     })
 }
 
-fn is_durable(member: &Member, index: Index) -> bool {
+fn is_durable(member: &Member, index: Index, term: Option<Term>) -> bool {
     let log = &member.disk.image.log;
     index < log.base().index
         || index < member.log.base().index
-        || (log.term_at(index).is_some() && log.term_at(index) == member.log.term_at(index))
+        || (log.term_at(index).is_some() && log.term_at(index) == term)
 }
 
 /// What a later state is held against.

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use quorate_raft::{
-    Append, Config, Core, Effects, EntryId, EntryKind, EntryMeta, EntryRange, Event, Fault, Index,
-    Io, IoToken, Membership, Message, Mono, NodeId, Origin, Past, ReadContext, RecoverError,
-    Recovered, SnapshotMeta, Term, Verdict,
+    Append, AppendOutcome, Config, Core, Effects, EntryId, EntryKind, EntryMeta, EntryRange, Event,
+    Fault, Index, Io, IoToken, Membership, Message, Mono, NodeId, Origin, Past, ReadContext,
+    RecoverError, Recovered, SnapshotMeta, Term, Verdict,
 };
 
 use super::conviction::{Conviction, Judge as Property, hold};
@@ -88,6 +88,17 @@ pub enum Input {
 struct Held {
     after: IoToken,
     parcel: Parcel,
+    /// The term of the entry that an acknowledgement speaks of, as it was when it was made: a later leader may have replaced
+    /// that entry in memory, and the disk still holds what was acknowledged.
+    acknowledged: Option<Term>,
+}
+
+/// The position up to which a message says that the sender's log is durable.
+pub(super) fn acknowledged_index(wire: &Wire) -> Option<Index> {
+    match wire {
+        Message::Appended { outcome: AppendOutcome::Matched(index), .. } => Some(*index),
+        _ => None,
+    }
 }
 
 /// A member.
@@ -338,18 +349,24 @@ impl Member {
         hold(!missing, Property::Contract, || {
             format!("node {}: {wire:?} names entries that it lacks", self.id())
         })?;
+        let acknowledged = acknowledged_index(&wire).and_then(|index| self.log.term_at(index));
         let parcel = Parcel { from: self.id(), to: send.to, body: Body::Message(wire) };
         let waits = |token: &IoToken| *token > self.disk.done && self.bug != bugs::HASTY_SEND;
         match send.after.filter(waits) {
-            Some(after) => self.held.push_back(Held { after, parcel }),
-            None => self.leave(parcel, outbox)?,
+            Some(after) => self.held.push_back(Held { after, parcel, acknowledged }),
+            None => self.leave(parcel, acknowledged, outbox)?,
         }
         Ok(())
     }
 
-    fn leave(&self, parcel: Parcel, outbox: &mut Vec<Parcel>) -> Result<(), Conviction> {
+    fn leave(
+        &self,
+        parcel: Parcel,
+        acknowledged: Option<Term>,
+        outbox: &mut Vec<Parcel>,
+    ) -> Result<(), Conviction> {
         if let Body::Message(wire) = &parcel.body {
-            check_promise(self, parcel.to, wire)?;
+            check_promise(self, parcel.to, wire, acknowledged)?;
         }
         outbox.push(parcel);
         Ok(())
@@ -360,7 +377,7 @@ impl Member {
         for _ in 0..self.held.len() {
             let Some(held) = self.held.pop_front() else { break };
             if held.after <= self.disk.done {
-                self.leave(held.parcel, outbox)?;
+                self.leave(held.parcel, held.acknowledged, outbox)?;
             } else {
                 self.held.push_back(held);
             }
