@@ -177,10 +177,9 @@ impl Stage {
     /// Reports of what never happened would be lies of the driver.
     fn possible(&self, taped: &Taped) -> bool {
         match taped.act {
-            Act::SnapshotSent { to, last } => self
-                .world
-                .view(taped.seat)
-                .is_some_and(|view| last.is_none_or(|last| last <= view.last) && to != taped.seat),
+            Act::SnapshotSent { to, last } => self.world.view(taped.seat).is_some_and(|view| {
+                last.is_none_or(|last| last.index <= view.last.index) && to != taped.seat
+            }),
             Act::Start { .. }
             | Act::Crash { .. }
             | Act::Doom { .. }
