@@ -95,10 +95,10 @@ struct Held {
 
 /// The position up to which a message says that the sender's log is durable.
 pub(super) fn acknowledged_index(wire: &Wire) -> Option<Index> {
-    match wire {
-        Message::Appended { outcome: AppendOutcome::Matched(index), .. } => Some(*index),
-        _ => None,
-    }
+    let Message::Appended { outcome: AppendOutcome::Matched(index), .. } = wire else {
+        return None;
+    };
+    Some(*index)
 }
 
 /// A member.
