@@ -1,4 +1,4 @@
-//! etcd's protocol: messages as plain values, and behind the feature `grpc` the services that carry them.
+//! etcd's protocol: messages as plain values, and behind the feature `grpc` the clients that send them.
 //!
 //! The messages know no socket and no runtime, so the pure crates use them as they are; tonic comes in only with `grpc`.
 //! Everything under `generated` is written by `xtask/codegen` from `proto/` and committed; a normal build needs no
@@ -52,7 +52,7 @@ pub mod health {
     include!("generated/grpc.health.v1.rs");
 }
 
-/// gRPC services and clients of etcd's API.
+/// gRPC clients of etcd's API.
 #[cfg(feature = "grpc")]
 #[allow(
     missing_docs,
@@ -66,7 +66,7 @@ pub mod grpc {
     include!("generated/etcdserverpb.grpc.rs");
 }
 
-/// gRPC service and client of the health protocol.
+/// gRPC client of the health protocol.
 #[cfg(feature = "grpc")]
 #[allow(
     missing_docs,

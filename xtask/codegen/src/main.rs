@@ -1,6 +1,6 @@
 //! Writes `quorate-proto`'s Rust code from its protocol definitions, or with `--check` says whether it is current.
 //!
-//! Messages go to `src/generated/*.rs`; services, which need tonic, go to `*.grpc.rs` beside them.
+//! Messages go to `src/generated/*.rs`; clients, which need tonic, go to `*.grpc.rs` beside them.
 
 use std::{
     collections::BTreeMap,
@@ -32,6 +32,7 @@ fn generate(root: &Path) -> Result<Generated> {
         .context("generate messages")?;
     let services = temporary("services")?;
     tonic_prost_build::configure()
+        .build_server(false)
         .bytes(".")
         .out_dir(&services)
         .extern_path(".authpb", "crate::authpb")
@@ -39,7 +40,7 @@ fn generate(root: &Path) -> Result<Generated> {
         .extern_path(".mvccpb", "crate::mvccpb")
         .extern_path(".grpc.health.v1", "crate::health")
         .compile_fds(descriptors)
-        .context("generate services")?;
+        .context("generate clients")?;
     let mut generated = read(&messages, ".rs")?;
     generated.extend(read(&services, ".grpc.rs")?);
     Ok(generated)
