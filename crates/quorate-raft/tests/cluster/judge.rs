@@ -15,6 +15,8 @@ pub(crate) struct Judge {
     entries: BTreeMap<EntryId, (u64, Term)>,
     /// State machine safety: what was committed, by position.
     committed: Vec<Entry>,
+    /// In which term each of them was first seen to be committed.
+    committed_in: Vec<Term>,
     /// Reads under way, with what they must see.
     reads: BTreeMap<(NodeId, u64), Index>,
     pub(crate) grants: u64,
@@ -104,8 +106,11 @@ impl Judge {
         let other = self.leaders.insert(view.term, view.id);
         assert_eq!(other, None, "election safety: two leaders in term {}", view.term);
         self.elections += 1;
-        if let Some(entry) = self.committed.last() {
-            let id = EntryId { term: entry.meta.term, index: self.commit_index() };
+        // An election can be won late, when the votes arrive long after they were given: what later terms committed meanwhile
+        // is none of this leader's.
+        let owed = self.committed_in.iter().rposition(|term| *term < view.term);
+        if let Some(at) = owed {
+            let id = EntryId { term: self.committed[at].meta.term, index: Index(at as u64 + 1) };
             assert!(
                 member.log.holds(id),
                 "leader completeness: the leader of {} lacks {id}",
@@ -131,6 +136,7 @@ impl Judge {
                 "{id} is committed with {copies} durable copies"
             );
             self.committed.push(entry);
+            self.committed_in.push(view.term);
         }
         let applied = member.state.len();
         assert!(

@@ -2,10 +2,10 @@
 //!
 //! A *world* is three members (core, durable disk, writes on their way, messages that wait for them), the network as a set of
 //! messages, the past that judges remember, and budgets for what nobody forces: timeouts, proposals, crashes, drops, duplicates,
-//! reads ([`bound`]). From each world everything possible is tried: any message, any timer of any member, a write done, a crash
+//! reads (`bound`). From each world everything possible is tried: any message, any timer of any member, a write done, a crash
 //! that keeps any part of the unfinished writes.
 //!
-//! How it gets far ([`search`], [`universe`], [`visited`], [`hash`]):
+//! How it gets far (`search`, `universe`, `visited`, `hash`):
 //! - The code explored is [`quorate_raft::Core`] itself. It runs once for each pair of a member and an input; worlds share.
 //! - Worlds seen are kept as 128-bit fingerprints and two bytes that lead back to the first world; only the worlds not yet
 //!   looked into are kept whole, as a few numbers each.
