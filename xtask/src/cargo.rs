@@ -6,6 +6,23 @@ use anyhow::{Context, Result, bail};
 
 use crate::source;
 
+/// Workspaces beside the main one, each with a lock file of its own.
+const OTHER_WORKSPACES: [&str; 4] = ["bench", "fuzz", "interop/rust", "xtask/codegen"];
+
+/// Whether the other workspaces' lock files still fit: they depend on crates of the main one, whose dependencies change.
+pub(crate) fn locks() -> Result<()> {
+    for workspace in OTHER_WORKSPACES {
+        let manifest = format!("{workspace}/Cargo.toml");
+        let arguments =
+            ["metadata", "--locked", "--format-version", "1", "--manifest-path", &manifest];
+        let output = command(&arguments).output().context("run cargo metadata")?;
+        if !output.status.success() {
+            bail!("{manifest}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    Ok(())
+}
+
 /// Whether every file is formatted.
 pub(crate) fn fmt_check() -> Result<()> {
     cargo(&["fmt", "--all", "--check"])

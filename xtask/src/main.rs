@@ -18,7 +18,7 @@ use anyhow::{Result, bail};
 
 const USAGE: &str = "Usage: cargo xtask <task>
 
-  check [NAME...]  Read only: fmt, clippy, doc, walls, purity, tidy; with --codegen also whether generated code is current
+  check [NAME...]  Read only: fmt, clippy, doc, locks, walls, purity, tidy; with --codegen also whether generated code is current
   fix              Format, and apply what clippy can
   test             All tests that need only Rust and a C compiler
   codegen          Write quorate-proto's code from its protocol definitions";
@@ -30,10 +30,11 @@ struct Check {
 }
 
 /// From the quickest to the slowest.
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 7] = [
     Check { name: "walls", run: walls::check },
     Check { name: "purity", run: purity::check },
     Check { name: "tidy", run: tidy::check },
+    Check { name: "locks", run: cargo::locks },
     Check { name: "fmt", run: cargo::fmt_check },
     Check { name: "clippy", run: cargo::clippy },
     Check { name: "doc", run: cargo::doc },
