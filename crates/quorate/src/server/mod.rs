@@ -101,6 +101,7 @@ impl Server {
         let transport = peers::connect(&shared).context("listen for peers")?;
         // Set once: nobody else does.
         let _ = shared.transport.set(transport);
+        peers::introduce_to_all(&shared);
         let front = open_front(&shared)?;
         announce_when_ready(&shared);
         Ok(Self { shared, front, raft, apply, keeper, keeper_stops })

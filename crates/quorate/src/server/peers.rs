@@ -77,6 +77,14 @@ fn take_message(shared: &Arc<Shared>, from: NodeId, message: PeerMessage) {
 /// The first byte of a service request that introduces a member and wants no answer.
 const INTRODUCTION: u8 = 3;
 
+/// Introduces this member to every peer that is connected already: a peer may have been before there was a transport to answer
+/// with. The others are met when they connect.
+pub(super) fn introduce_to_all(shared: &Shared) {
+    for peer in shared.identity.members.keys().filter(|member| **member != shared.identity.me) {
+        introduce(shared, *peer);
+    }
+}
+
 /// Tells a peer where clients can find this member.
 fn introduce(shared: &Shared, to: NodeId) {
     let mut body = BytesMut::new();
