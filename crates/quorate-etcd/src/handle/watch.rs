@@ -44,6 +44,9 @@ pub struct WatchSession<B: Backend, R> {
     slot: Arc<WakeSlot>,
     /// Made, and not yet taken by the client.
     ready: VecDeque<WatchResponse>,
+    /// A wake-up was taken out of the slot and nothing was pulled since. The hub names a stream once until it pulls, so a
+    /// wake-up that is forgotten here would leave the stream silent.
+    woken: bool,
     /// Runs from the first watch that asks for progress on.
     progress: Option<Pin<Box<Sleep>>>,
     interval: Duration,
@@ -62,6 +65,7 @@ impl<B: Backend, R> WatchSession<B, R> {
             stream: Some(stream),
             slot,
             ready: VecDeque::new(),
+            woken: false,
             progress: None,
         }
     }
@@ -174,11 +178,12 @@ where
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
         let due = this.progress_due(cx);
-        let woken = this.slot.take(cx);
+        this.woken |= this.slot.take(cx);
         let more = this.stream.as_ref().is_some_and(WatchStream::has_more);
-        if !(asked || due || woken || more) {
+        if !(asked || due || this.woken || more) {
             return Poll::Pending;
         }
+        this.woken = false;
         if let Err(error) = this.make_ready() {
             return Poll::Ready(Some(Err(error.into())));
         }
@@ -187,7 +192,8 @@ where
         }
         // Nothing to say yet. What came meanwhile must wake this stream again: the slot may have been emptied above.
         let more = this.stream.as_ref().is_some_and(WatchStream::has_more);
-        if this.slot.take(cx) || more {
+        this.woken = this.slot.take(cx);
+        if this.woken || more {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
