@@ -33,6 +33,8 @@ struct Inner {
     lessor: Mutex<Lessor>,
     watches: Arc<Watches>,
     leaderless_since: Mutex<Option<Instant>>,
+    /// Applied as soon as somebody has taken a reader.
+    after_next_read: Mutex<Option<Command>>,
     started: Instant,
 }
 
@@ -52,6 +54,7 @@ impl Memory {
             store: Mutex::new(store),
             lessor: Mutex::new(lessor),
             leaderless_since: Mutex::new(None),
+            after_next_read: Mutex::new(None),
             started: Instant::now(),
         }))
     }
@@ -59,6 +62,11 @@ impl Memory {
     /// Takes the leader away, or brings it back.
     pub(crate) fn set_leader(&self, present: bool) {
         *self.0.leaderless_since.lock().unwrap() = (!present).then(Instant::now);
+    }
+
+    /// Applies `command` as soon as the next reader was taken: a change in the middle of whatever reads next.
+    pub(crate) fn apply_after_next_read(&self, command: Command) {
+        *self.0.after_next_read.lock().unwrap() = Some(command);
     }
 
     fn now_ns(&self) -> u64 {
@@ -69,7 +77,7 @@ impl Memory {
         if self.leaderless_for().is_some() { Err(ServerError::NoLeader) } else { Ok(()) }
     }
 
-    fn apply(&self, command: &Command) -> Result<Reply, ServerError> {
+    pub(crate) fn apply(&self, command: &Command) -> Result<Reply, ServerError> {
         let mut store = self.0.store.lock().unwrap();
         let index = store.applied().index + 1;
         let bytes = command.encode();
@@ -89,7 +97,12 @@ impl Backend for Memory {
     }
 
     fn reader(&self) -> Reader {
-        self.0.reader.read().unwrap().clone()
+        let reader = self.0.reader.read().unwrap().clone();
+        let due = self.0.after_next_read.lock().unwrap().take();
+        if let Some(command) = due {
+            self.apply(&command).unwrap();
+        }
+        reader
     }
 
     fn raft_term(&self) -> u64 {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use quorate_etcd::Settings;
-use quorate_kv::watch::WatchLimits;
+use quorate_kv::{Command, watch::WatchLimits};
 use quorate_proto::{
     etcdserverpb::{
         CompactionRequest, DeleteRangeRequest, PutRequest, RequestOp, TxnRequest,
         WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
-        request_op::Request as Op, watch_request::RequestUnion,
+        request_op::Request as Op, watch_create_request::FilterType, watch_request::RequestUnion,
     },
     grpc::{kv_client::KvClient, watch_client::WatchClient},
     mvccpb::event::EventType,
@@ -325,4 +325,24 @@ async fn an_open_watch_does_not_keep_the_server_from_stopping() {
     assert!(stream.responses.message().await.is_err());
     let stats = quorate_etcd::backend::Backend::watches(&server).stats();
     assert_eq!((stats.streams, stats.watchers), (0, 0));
+}
+
+/// A change lands between the pull and the end of a poll that has nothing to say: its wake-up must not be forgotten, since the hub
+/// names a stream only once until it pulls.
+#[tokio::test]
+async fn a_change_in_the_middle_of_a_fruitless_poll_is_told() {
+    let home = Home::open();
+    let put = PutRequest { key: "k".into(), value: "1".into(), ..PutRequest::default() };
+    home.server.apply(&Command::Put(put.clone())).unwrap();
+    let mut stream = Stream::open(&home).await;
+    let no_puts = vec![FilterType::Noput.into()];
+    let request =
+        WatchCreateRequest { key: "k".into(), filters: no_puts, ..WatchCreateRequest::default() };
+    stream.create(request).await;
+    let delete = DeleteRangeRequest { key: "k".into(), ..DeleteRangeRequest::default() };
+    home.server.apply_after_next_read(Command::DeleteRange(delete));
+    home.server.apply(&Command::Put(put)).unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(10), stream.next()).await;
+    let events = told.expect("the watch is silent").events;
+    assert_eq!(events[0].r#type(), EventType::Delete);
 }
