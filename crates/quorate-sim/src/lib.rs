@@ -2,6 +2,7 @@
 //!
 //! It knows no clock, no thread, no file and no chance but [`Dice`].
 
+pub mod chart;
 pub mod dice;
 pub mod explore;
 pub mod mutants;
