@@ -11,12 +11,13 @@ use serde::Deserialize;
 use crate::cargo;
 
 /// Arrows inside a layer, each for a reason that stands in `ARCHITECTURE.md`.
-const WITHIN_LAYER: [(&str, &str); 8] = [
+const WITHIN_LAYER: [(&str, &str); 9] = [
     ("quorate-bft", "quorate-crypto"),
     ("quorate-bft", "quorate-raft"),
     ("quorate-kv", "quorate-engine"),
     ("quorate-kv", "quorate-proto"),
     ("quorate-placement", "quorate-node"),
+    ("quorate-server", "quorate-etcd"),
     ("quorate-storage", "quorate-proto"),
     ("quorate-txn", "quorate-engine"),
     ("quorate-txn", "quorate-proto"),

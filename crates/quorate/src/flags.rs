@@ -14,9 +14,9 @@ mod values;
 
 use std::{collections::BTreeMap, ffi::OsString, path::Path};
 
-use crate::logging::LogConfig;
-use crate::server::ServerConfig;
+use quorate_server::ServerConfig;
 
+use crate::logging::LogConfig;
 use command_line::Given;
 use settings::Draft;
 use table::{Effect, Flag};

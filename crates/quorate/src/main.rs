@@ -104,7 +104,7 @@ fn serve(program: &str, arguments: Vec<OsString>) -> Result<(), Failure> {
     for warning in &settings.warnings {
         tracing::warn!(warning, "a setting has no effect");
     }
-    server::run(settings.server).map_err(|error| {
+    server::run(&settings.server).map_err(|error| {
         tracing::error!(error = format!("{error:#}"), "the server stopped");
         Failure::Silent(1)
     })

@@ -7,11 +7,10 @@ use std::{
     time::Duration,
 };
 
+use quorate_server::{AutoCompaction, ServerConfig};
+
 use super::{Settings, values};
-use crate::{
-    logging::LogConfig,
-    server::{AutoCompaction, ServerConfig},
-};
+use crate::logging::LogConfig;
 
 /// The longest election timeout, in milliseconds (etcd's limit).
 const ELECTION_MS_MAX: u64 = 50_000;
@@ -134,6 +133,7 @@ impl Draft {
             auto_compaction,
             watch_progress_notify_interval: self.progress_interval,
             reported_version: self.reported_version,
+            wal_segment_bytes: None,
             unsafe_no_fsync: self.unsafe_no_fsync,
             name: self.name,
         };

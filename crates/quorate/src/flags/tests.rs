@@ -2,11 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use quorate_server::AutoCompaction;
+
 use super::{Asked, Settings, help, read, table, values, variable};
-use crate::{
-    logging::{LogFormat, LogOutput},
-    server::AutoCompaction,
-};
+use crate::logging::{LogFormat, LogOutput};
 
 fn asked(line: &str, variables: &[(&str, &str)]) -> Result<Asked, String> {
     let arguments = line.split_whitespace().map(Into::into).collect();

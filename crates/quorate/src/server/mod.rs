@@ -1,4 +1,4 @@
-//! One server process: its threads and what they share.
+//! One server process: the threads that drive a `quorate-server`, and its sockets.
 //!
 //! | Thread | Owns | Waits for |
 //! |---|---|---|
@@ -7,30 +7,16 @@
 //! | `client-N` | connections of clients | requests, answers |
 //! | `peer-*` | connections of members | messages |
 //! | `keeper` | the clock's work of a leader | time |
-//!
-//! A write goes client → raft → (log and peers at once) → apply → client: three hand-overs, each of which takes along all
-//! that gathered. A linearizable read goes client → raft → client. A serializable one stays where it is.
+//! | `hash`, `snapshot` | one job beside | |
 
-mod apply_loop;
-mod backend;
-mod clock;
-mod config;
-mod counts;
-mod hashes;
-mod identity;
-mod inbox;
-mod keeper;
-mod peers;
-mod pending;
-mod raft_loop;
-mod services;
-mod shared;
-mod slot;
-mod snapshots;
-mod start;
+mod peer_counts;
+mod sockets;
 mod unsynced;
 
 use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -42,29 +28,34 @@ use std::{
 use anyhow::Context;
 use quorate_etcd::{
     Settings,
+    metrics::Metrics,
     serve::{ListenAddress, Running, ServeConfig, serve},
 };
-
-pub(crate) use self::config::{AutoCompaction, QUOTA_BYTES_DEFAULT, ServerConfig};
-use self::{
-    apply_loop::ApplyLoop,
-    backend::Handle,
-    keeper::Keeper,
-    pending::Waiter,
-    raft_loop::RaftLoop,
-    shared::{ApplyInput, Exit, RaftInput, Shared},
-    start::Started,
+use quorate_server::{
+    ApplyLoop, Clock, Handle, Identity, Job, Jobs, Keeper, Outside, RaftLoop, ServerConfig,
+    Started, TICK, start,
 };
+use quorate_storage::vfs::{RealVfs, Vfs};
+
+use self::{peer_counts::PeerCounts, sockets::PeerSockets, unsynced::UnsyncedVfs};
+
+/// Why the server ends.
+#[derive(Debug)]
+enum Exit {
+    /// It was told to.
+    Signal(i32),
+    /// It can't go on.
+    Failed(anyhow::Error),
+}
 
 /// Runs a server until it is told to stop by SIGTERM or SIGINT.
 ///
 /// # Errors
 /// What kept it from starting, or what stopped it: the message names file, offset or value.
-pub(crate) fn run(config: ServerConfig) -> anyhow::Result<()> {
+pub(crate) fn run(config: &ServerConfig) -> anyhow::Result<()> {
     let (sender, exits) = mpsc::channel();
     listen_for_signals(sender.clone())?;
-    let started = start::start(config, sender)?;
-    let server = Server::begin(started)?;
+    let server = Server::begin(config, &sender)?;
     match exits.recv().context("every thread has ended")? {
         Exit::Signal(signal) => {
             tracing::info!(signal, "stopping");
@@ -77,7 +68,7 @@ pub(crate) fn run(config: ServerConfig) -> anyhow::Result<()> {
 
 /// The running threads.
 struct Server {
-    shared: Arc<Shared>,
+    handle: Handle,
     front: Running,
     raft: JoinHandle<()>,
     apply: JoinHandle<()>,
@@ -86,85 +77,127 @@ struct Server {
 }
 
 impl Server {
-    fn begin(started: Started) -> anyhow::Result<Self> {
-        let Started { shared, node, log, store } = started;
-        let apply_loop = ApplyLoop::new(Arc::clone(&shared), store);
-        let apply = spawn(&shared, "apply", move || apply_loop.run())?;
-        let raft_loop = RaftLoop::new(Arc::clone(&shared), node, log);
-        let raft = spawn(&shared, "raft", move || raft_loop.run())?;
+    fn begin(config: &ServerConfig, exit: &mpsc::Sender<Exit>) -> anyhow::Result<Self> {
+        let identity = Identity::of(config)?;
+        identity.claim(&config.data_dir)?;
+        let (metrics, peers) = (Arc::new(Metrics::default()), Arc::new(PeerSockets::default()));
+        let outside = Outside {
+            vfs: disk(config),
+            clock: Clock::start(),
+            peers: Arc::clone(&peers) as _,
+            jobs: Arc::new(JobThreads),
+            random: Box::new(random),
+            metrics: Arc::clone(&metrics),
+        };
+        let Started { handle, raft, apply, keeper } = start(config.clone(), identity, outside)?;
+        let apply = spawn(exit, "apply", move || drive_apply(apply))?;
+        let raft = spawn(exit, "raft", move || drive_raft(raft))?;
         let keeper_stops = Arc::new(AtomicBool::new(false));
-        let (keeper, stop) = (Keeper::new(Arc::clone(&shared)), Arc::clone(&keeper_stops));
-        let keeper = spawn(&shared, "keeper", move || {
-            keeper.run(&stop);
+        let (stop, counted) =
+            (Arc::clone(&keeper_stops), (Arc::clone(&peers), Arc::clone(&metrics)));
+        let keeper = spawn(exit, "keeper", move || {
+            drive_keeper(keeper, &stop, &counted);
             Ok(())
         })?;
-        let transport = peers::connect(&shared).context("listen for peers")?;
-        // Set once: nobody else does.
-        let _ = shared.transport.set(transport);
-        peers::introduce_to_all(&shared);
-        let front = open_front(&shared)?;
-        announce_when_ready(&shared);
-        Ok(Self { shared, front, raft, apply, keeper, keeper_stops })
+        peers.open(config, &handle).context("listen for peers")?;
+        let front = open_front(config, &handle, metrics)?;
+        handle.announce_when_ready();
+        Ok(Self { handle, front, raft, apply, keeper, keeper_stops })
     }
 
     /// Clients first, so that what they began can end; then leadership, then the disk.
     fn stop(self) {
         self.keeper_stops.store(true, Relaxed);
         self.front.stop();
-        self.shared.raft.put(RaftInput::Stop);
+        self.handle.stop_raft();
         let mut clean = self.raft.join().is_ok();
-        self.shared.apply.put(ApplyInput::Stop);
+        self.handle.stop_apply();
         clean &= self.apply.join().is_ok() && self.keeper.join().is_ok();
-        self.shared.pending.stop();
+        self.handle.answer_all();
         tracing::info!(clean, "stopped");
     }
 }
 
-fn open_front(shared: &Arc<Shared>) -> anyhow::Result<Running> {
-    let config = &shared.config;
-    let settings = Settings {
+fn disk(config: &ServerConfig) -> Arc<dyn Vfs> {
+    if config.unsafe_no_fsync { Arc::new(UnsyncedVfs) } else { Arc::new(RealVfs) }
+}
+
+fn drive_raft(mut raft: RaftLoop) -> anyhow::Result<()> {
+    loop {
+        raft.wait();
+        if raft.round()? {
+            return Ok(());
+        }
+    }
+}
+
+fn drive_apply(mut apply: ApplyLoop) -> anyhow::Result<()> {
+    loop {
+        apply.wait();
+        if apply.round()? {
+            return Ok(());
+        }
+    }
+}
+
+fn drive_keeper(mut keeper: Keeper, stop: &AtomicBool, counted: &(Arc<PeerSockets>, Arc<Metrics>)) {
+    let mut counts = PeerCounts::default();
+    while !stop.load(Relaxed) {
+        thread::park_timeout(TICK);
+        counted.0.count(&mut counts, &counted.1);
+        keeper.tick();
+    }
+}
+
+/// Each job on a thread of its own.
+#[derive(Debug)]
+struct JobThreads;
+
+impl Jobs for JobThreads {
+    fn run(&self, name: &'static str, job: Job) -> io::Result<()> {
+        thread::Builder::new().name(name.into()).spawn(job).map(drop)
+    }
+}
+
+fn open_front(
+    config: &ServerConfig,
+    handle: &Handle,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Running> {
+    let serve_config = ServeConfig {
+        listen: config.listen_client.iter().copied().map(ListenAddress::Tcp).collect(),
+        settings: settings(config),
+        metrics,
+        ..ServeConfig::default()
+    };
+    serve(handle.clone(), &serve_config).context("listen for clients")
+}
+
+/// What the front door is told.
+fn settings(config: &ServerConfig) -> Settings {
+    Settings {
         version: config.reported_version.clone(),
         max_request_bytes: config.max_request_bytes as usize,
         max_txn_ops: config.max_txn_ops,
-        quota_backend_bytes: shared.quota_bytes(),
+        quota_backend_bytes: config.quota_bytes(),
         election_timeout: config.election_timeout,
         watch_progress_notify_interval: config.watch_progress_notify_interval,
-    };
-    let serve_config = ServeConfig {
-        listen: config.listen_client.iter().copied().map(ListenAddress::Tcp).collect(),
-        settings,
-        metrics: Arc::clone(&shared.metrics),
-        ..ServeConfig::default()
-    };
-    serve(Handle(Arc::clone(shared)), &serve_config).context("listen for clients")
-}
-
-/// Says so in the log once a linearizable read went through: from then on clients are served.
-fn announce_when_ready(shared: &Arc<Shared>) {
-    let server = Arc::clone(shared);
-    let then = move |outcome: Result<(), _>| match outcome {
-        Ok(()) => tracing::info!(
-            member = format!("{:x}", server.identity.me.0),
-            cluster = format!("{:x}", server.identity.cluster_id),
-            "ready to serve client requests"
-        ),
-        Err(_) => announce_when_ready(&server),
-    };
-    shared.raft.put(RaftInput::Read(Waiter::Call(Box::new(then))));
+    }
 }
 
 /// Runs `work` on a thread of its own; its error or panic ends the server.
 fn spawn(
-    shared: &Arc<Shared>,
+    exit: &mpsc::Sender<Exit>,
     name: &'static str,
     work: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
 ) -> anyhow::Result<JoinHandle<()>> {
-    let shared = Arc::clone(shared);
+    let exit = exit.clone();
     let guarded = move || {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         let outcome = outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("thread {name} panicked")));
         if let Err(error) = outcome {
-            shared.end(Exit::Failed(error));
+            // Nobody listens any more: it ends already.
+            let _ = exit.send(Exit::Failed(error));
         }
     };
     thread::Builder::new().name(name.into()).spawn(guarded).context("start a thread")
@@ -185,4 +218,9 @@ fn listen_for_signals(exit: mpsc::Sender<Exit>) -> anyhow::Result<()> {
     };
     thread::Builder::new().name("signals".into()).spawn(wait).context("start a thread")?;
     Ok(())
+}
+
+/// A number that nobody can guess, from the system's source.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }

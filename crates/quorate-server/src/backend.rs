@@ -17,10 +17,10 @@ use quorate_proto::etcdserverpb::{
     AlarmRequest, AlarmType, Member, TxnRequest, alarm_request::AlarmAction, request_op::Request,
 };
 use quorate_storage::snapshot::{CHUNK_BYTES, SnapshotHead, SnapshotWriter};
-use tokio::time::{Instant, sleep, timeout};
 
-use super::{
-    identity::MemberConfig,
+use crate::{
+    clock::nanoseconds,
+    identity::{Identity as ClusterIdentity, MemberConfig},
     pending::Waiter,
     services::{Answer, Call},
     shared::{ApplyInput, RaftInput, Shared},
@@ -32,7 +32,7 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// A handle on the server, one for each connection.
 #[derive(Clone, Debug)]
-pub(super) struct Handle(pub(super) Arc<Shared>);
+pub struct Handle(pub(crate) Arc<Shared>);
 
 impl Backend for Handle {
     fn identity(&self) -> Identity {
@@ -144,13 +144,47 @@ impl Backend for Handle {
 }
 
 impl Handle {
+    /// Who this member is, and who the others are.
+    pub fn membership(&self) -> &ClusterIdentity {
+        &self.0.identity
+    }
+
+    /// Says so in the log once a linearizable read went through: from then on clients are served.
+    pub fn announce_when_ready(&self) {
+        let server = self.clone();
+        let then = move |outcome: Result<(), _>| match outcome {
+            Ok(()) => tracing::info!(
+                member = format!("{:x}", server.0.identity.me.0),
+                cluster = format!("{:x}", server.0.identity.cluster_id),
+                "ready to serve client requests"
+            ),
+            Err(_) => server.announce_when_ready(),
+        };
+        self.0.raft.put(RaftInput::Read(Waiter::Call(Box::new(then))));
+    }
+
+    /// Asks the Raft side to end, after handing leadership over if that is quick.
+    pub fn stop_raft(&self) {
+        self.0.raft.put(RaftInput::Stop);
+    }
+
+    /// Asks the apply side to end, with a durable state.
+    pub fn stop_apply(&self) {
+        self.0.apply.put(ApplyInput::Stop);
+    }
+
+    /// Tells everybody who still waits for an answer that the server is gone. The last thing to do.
+    pub fn answer_all(&self) {
+        self.0.pending.stop();
+    }
+
     /// Refuses what makes the state grow beyond its quota, and raises the alarm that makes everybody refuse it.
     ///
     /// Source: etcd `server/etcdserver/api/v3rpc/quota.go`.
     fn check_room(&self, command: &Command) -> Result<(), ServerError> {
         let shared = &self.0;
         let live_bytes = shared.sizes.live.load(Relaxed);
-        let quota_bytes = shared.quota_bytes();
+        let quota_bytes = shared.config.quota_bytes();
         // Requests are measured only near the quota: it costs a walk through each.
         if live_bytes + u64::from(shared.config.max_request_bytes) <= quota_bytes
             || !grows(command)
@@ -172,7 +206,8 @@ impl Handle {
 
     /// Asks the leader, this node or another, until it answers or the time of a request is over.
     async fn ask_leader(&self, call: Call) -> Result<Answer, ServerError> {
-        let deadline = Instant::now() + self.0.request_timeout();
+        let clock = &self.0.clock;
+        let deadline = clock.now().after(nanoseconds(self.0.request_timeout()));
         loop {
             let answer = self.ask_once(call).await;
             if answer != Answer::TryAgain {
@@ -182,10 +217,10 @@ impl Handle {
             if self.leaderless_for().is_some_and(|lasted| lasted > leaderless_max) {
                 return Err(ServerError::NoLeader);
             }
-            if Instant::now() >= deadline {
+            if clock.now() >= deadline {
                 return Err(ServerError::Timeout);
             }
-            sleep(ASK_AGAIN_AFTER).await;
+            clock.sleep_until(clock.now().after(nanoseconds(ASK_AGAIN_AFTER))).await;
         }
     }
 
@@ -201,7 +236,8 @@ impl Handle {
             }
             Some(leader) => {
                 let (number, slot) = shared.calls.ask(shared, leader, call);
-                let answer = timeout(shared.config.election_timeout, Wait(slot)).await;
+                let until = shared.clock.now().after(nanoseconds(shared.config.election_timeout));
+                let answer = shared.clock.before(until, Wait(slot)).await;
                 shared.calls.forget(number);
                 answer.unwrap_or(Answer::TryAgain)
             }

@@ -1,30 +1,10 @@
-//! Counts for `/metrics` that no other file takes by the way.
+//! What the transport counts, for `/metrics`.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use quorate_etcd::metrics::Metrics;
-use quorate_kv::{ApplyOutput, LeaseChange, Reply};
 use quorate_net::PeerStats;
-use quorate_proto::mvccpb::event::EventType;
 use quorate_raft::NodeId;
-
-/// Counts what one run of the state machine changed.
-pub(super) fn count_applied(metrics: &Metrics, output: &ApplyOutput) {
-    let is_txn = |reply: &&Result<Reply, _>| matches!(reply, Ok(Reply::Txn(_)));
-    metrics.txns.add(output.replies.iter().filter(is_txn).count() as u64);
-    let events = output.revisions.iter().flat_map(|revision| &revision.events);
-    for event in events {
-        let is_delete = event.r#type == i32::from(EventType::Delete);
-        if is_delete { metrics.deletes.increment() } else { metrics.puts.increment() }
-    }
-    for change in &output.leases {
-        match change {
-            LeaseChange::Granted { .. } => metrics.leases_granted.increment(),
-            LeaseChange::Revoked { .. } => metrics.leases_revoked.increment(),
-            LeaseChange::Checkpointed { .. } => {}
-        }
-    }
-}
 
 /// Takes over what the transport counts.
 #[derive(Debug, Default)]

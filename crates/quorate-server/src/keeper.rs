@@ -1,17 +1,10 @@
-//! What a leader does by the clock: ends leases, notes how much of their time is left, drops old revisions.
+//! What is done by the clock: a leader ends leases, notes how much of their time is left, drops old revisions; everybody sends
+//! again what got lost of a snapshot.
 //!
 //! Everything it decides becomes real only through the log. Proposals are bound to the leadership in which they were made, so
 //! that what a deposed leader believed of a lease never reaches the log.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use quorate_kv::{Command, lessor::REVOKE_BATCH_MAX};
 use quorate_node::Scope;
@@ -20,10 +13,10 @@ use quorate_proto::etcdserverpb::{
 };
 use quorate_raft::{Mono, Term};
 
-use super::{AutoCompaction, clock::nanoseconds, counts::PeerCounts, shared::Shared};
+use crate::{AutoCompaction, clock::nanoseconds, shared::Shared, snapshots::Snapshots};
 
 /// How often it looks.
-const TICK: Duration = Duration::from_millis(200);
+pub const TICK: Duration = Duration::from_millis(200);
 /// How often revisions are counted when only a number of them is kept (etcd: `revInterval`).
 const REVISION_INTERVAL: Duration = Duration::from_secs(300);
 /// The longest pause between compactions by age (etcd: `periodic.getCompactInterval`).
@@ -31,38 +24,32 @@ const PERIOD_MAX: Duration = Duration::from_secs(3600);
 /// How many times in a period the revision is noted.
 const SAMPLES_PER_PERIOD: u32 = 10;
 
-/// The keeper's own things.
+/// The side that looks at the clock.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub struct Keeper {
     shared: Arc<Shared>,
     compactor: Compactor,
-    peers: PeerCounts,
 }
 
 impl Keeper {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let compactor = Compactor::new(shared.config.auto_compaction, shared.clock.now());
-        Self { shared, compactor, peers: PeerCounts::default() }
+        Self { shared, compactor }
     }
 
-    /// Runs until `stop` is set.
-    pub(super) fn run(mut self, stop: &AtomicBool) {
-        while !stop.load(Relaxed) {
-            thread::park_timeout(TICK);
-            if let Some(transport) = self.shared.transport.get() {
-                self.peers.copy(&self.shared.metrics, &transport.stats());
-            }
-            let leads = self.shared.standing.leads();
-            if let Some(term) = leads {
-                self.keep_leases(term);
-            }
-            let revision = self.shared.reader.load().revision();
-            let due = self.compactor.due(self.shared.clock.now(), revision);
-            if let (Some(term), Some(revision)) = (leads, due) {
-                tracing::info!(revision, "auto compaction");
-                let request = CompactionRequest { revision, physical: false };
-                self.shared.propose(&Command::Compaction(request), Scope::LeaderOf(term), None);
-            }
+    /// Looks once. Call it every [`TICK`].
+    pub fn tick(&mut self) {
+        Snapshots::tick(&self.shared);
+        let leads = self.shared.standing.leads();
+        if let Some(term) = leads {
+            self.keep_leases(term);
+        }
+        let revision = self.shared.reader.load().revision();
+        let due = self.compactor.due(self.shared.clock.now(), revision);
+        if let (Some(term), Some(revision)) = (leads, due) {
+            tracing::info!(revision, "auto compaction");
+            let request = CompactionRequest { revision, physical: false };
+            self.shared.propose(&Command::Compaction(request), Scope::LeaderOf(term), None);
         }
     }
 

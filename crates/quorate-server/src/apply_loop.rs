@@ -1,4 +1,4 @@
-//! The apply thread: owns the state machine.
+//! The apply side: owns the state machine.
 //!
 //! It takes all committed ranges that wait and applies them as one run: one engine commit with the applied index inside. Then,
 //! in this order: the new reader becomes visible, watches hear of the revisions, leases of their changes, and the clients of
@@ -8,17 +8,18 @@
 //! log may be cut behind it. In idle moments it removes what compaction left, a little at a time.
 
 use std::{
-    sync::{Arc, atomic::Ordering::Relaxed, mpsc},
-    time::{Duration, Instant},
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use anyhow::Context;
 use quorate_engine::Durability;
 use quorate_kv::{Committed, Reader, Store};
 use quorate_node::{Apply, Entry, Envelope, NodeEvent, RoleChange};
-use quorate_raft::{EntryKind, Index, Role, SnapshotMeta};
+use quorate_raft::{EntryKind, Index, Mono, Role, SnapshotMeta};
 
-use super::{
+use crate::{
     clock::nanoseconds,
     counts, hashes,
     pending::{Outcome, Waiter},
@@ -36,13 +37,13 @@ const RUN_BYTES_MAX: usize = 4 << 20;
 /// How many changes one step of purging looks at: some milliseconds.
 const PURGE_KEYS_MAX: usize = 500;
 
-/// The apply thread's own things.
-pub(super) struct ApplyLoop {
+/// The apply side.
+pub struct ApplyLoop {
     shared: Arc<Shared>,
     store: Store,
     inputs: Vec<ApplyInput>,
     runs_unsynced: u64,
-    last_checkpoint: Instant,
+    last_checkpoint: Mono,
     /// There may be something to purge.
     purging: bool,
     purge_waiters: Vec<(i64, Waiter<()>)>,
@@ -51,14 +52,21 @@ pub(super) struct ApplyLoop {
     stopping: bool,
 }
 
+impl fmt::Debug for ApplyLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApplyLoop").field("applied", &self.store.applied()).finish_non_exhaustive()
+    }
+}
+
 impl ApplyLoop {
-    pub(super) fn new(shared: Arc<Shared>, store: Store) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, store: Store) -> Self {
+        let last_checkpoint = shared.clock.now();
         Self {
             shared,
             store,
             inputs: Vec::new(),
             runs_unsynced: 0,
-            last_checkpoint: Instant::now(),
+            last_checkpoint,
             purging: true,
             purge_waiters: Vec::new(),
             hashing: false,
@@ -66,32 +74,43 @@ impl ApplyLoop {
         }
     }
 
-    /// Runs until it is told to stop.
-    ///
-    /// # Errors
-    /// The state machine failed; which file or table, where and how.
-    pub(super) fn run(mut self) -> anyhow::Result<()> {
-        while !self.stopping {
-            let mut inputs = std::mem::take(&mut self.inputs);
-            self.wait(&mut inputs);
-            if inputs.is_empty() {
-                self.purge()?;
-            }
-            self.take_in(&mut inputs)?;
-            self.end_purges();
-            self.inputs = inputs;
-            self.checkpoint_if_due()?;
-        }
-        self.checkpoint()
+    /// Whether a round has something to do now.
+    pub fn is_ready(&self) -> bool {
+        let due = self.next_deadline().is_some_and(|due| due <= self.shared.clock.now());
+        self.purging || due || !self.shared.apply.is_empty()
     }
 
-    fn wait(&self, inputs: &mut Vec<ApplyInput>) {
-        if self.purging {
-            self.shared.apply.take_now(inputs);
-            return;
+    /// When a round is due at the latest.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let due = self.last_checkpoint.after(nanoseconds(CHECKPOINT_INTERVAL));
+        (self.runs_unsynced > 0).then_some(due)
+    }
+
+    /// Blocks until a round has something to do.
+    pub fn wait(&mut self) {
+        if !self.purging {
+            let until = self.next_deadline().and_then(|due| self.shared.clock.instant(due));
+            self.shared.apply.wait(until);
         }
-        let due = self.last_checkpoint + CHECKPOINT_INTERVAL;
-        self.shared.apply.take(inputs, (self.runs_unsynced > 0).then_some(due));
+    }
+
+    /// Applies everything that waits. Whether it was told to stop, and then the state is durable.
+    ///
+    /// # Errors
+    /// The state machine failed; which file or table, where and how. Final.
+    pub fn round(&mut self) -> anyhow::Result<bool> {
+        let mut inputs = std::mem::take(&mut self.inputs);
+        self.shared.apply.take(&mut inputs);
+        if inputs.is_empty() {
+            self.purge()?;
+        }
+        self.take_in(&mut inputs)?;
+        self.end_purges();
+        self.inputs = inputs;
+        if self.stopping || self.must_checkpoint() {
+            self.checkpoint()?;
+        }
+        Ok(self.stopping)
     }
 
     fn take_in(&mut self, inputs: &mut Vec<ApplyInput>) -> anyhow::Result<()> {
@@ -104,9 +123,12 @@ impl ApplyLoop {
             self.apply(&mut run)?;
             match input {
                 ApplyInput::Role(change) => self.change_role(&change),
-                ApplyInput::Install(snapshot, done) => self.install(&snapshot, &done)?,
+                ApplyInput::Install(snapshot) => self.install(&snapshot)?,
                 ApplyInput::Purged(revision, waiter) => self.purge_waiters.push((revision, waiter)),
-                ApplyInput::Hashed => self.hashing = false,
+                ApplyInput::Hashed(outcome) => {
+                    outcome?;
+                    self.hashing = false;
+                }
                 ApplyInput::Stop | ApplyInput::Entries(_) => self.stopping = true,
             }
         }
@@ -142,12 +164,12 @@ impl ApplyLoop {
                 command: envelope.map(|envelope| envelope.command),
             });
         }
-        let begun = Instant::now();
+        let begun = self.shared.clock.now();
         let output = self
             .store
             .apply(&committed, Durability::Relaxed)
             .context("the state machine can't apply")?;
-        self.shared.metrics.backend_commit_seconds.observe(begun.elapsed());
+        self.shared.metrics.backend_commit_seconds.observe(self.shared.clock.elapsed(begun));
         self.runs_unsynced += 1;
         let reader = self.store.reader();
         if output.compacted.is_some() {
@@ -177,7 +199,7 @@ impl ApplyLoop {
         if !self.hashing {
             let previous = self.shared.reader.load().compact_revision();
             hashes::start(Arc::clone(&self.shared), reader.clone(), previous)
-                .context("start a thread that hashes a compaction")?;
+                .context("begin to hash a compaction")?;
             self.hashing = true;
         }
         Ok(())
@@ -209,7 +231,7 @@ impl ApplyLoop {
     }
 
     /// The state becomes the snapshot that arrived; durably, before the log hears of it.
-    fn install(&mut self, snapshot: &SnapshotMeta, done: &mpsc::Sender<()>) -> anyhow::Result<()> {
+    fn install(&mut self, snapshot: &SnapshotMeta) -> anyhow::Result<()> {
         let shared = &self.shared;
         let incoming = shared.snapshots.take_ready(snapshot)?;
         let engine = shared.snapshots.dir().install(incoming).context("install a snapshot")?;
@@ -231,8 +253,7 @@ impl ApplyLoop {
         self.note_sizes()?;
         self.purging = true;
         self.tell_applied();
-        // Its end is the Raft thread's, which waits here.
-        let _ = done.send(());
+        self.shared.raft.put(RaftInput::Installed);
         self.checkpoint()
     }
 
@@ -258,16 +279,15 @@ impl ApplyLoop {
         done.for_each(|(_, waiter)| waiter.give(Ok(()), &mut batch));
     }
 
-    fn checkpoint_if_due(&mut self) -> anyhow::Result<()> {
-        let due = self.runs_unsynced > 0 && self.last_checkpoint.elapsed() >= CHECKPOINT_INTERVAL
-            || self.runs_unsynced >= CHECKPOINT_RUNS_MAX;
-        if due { self.checkpoint() } else { Ok(()) }
+    fn must_checkpoint(&self) -> bool {
+        let due = self.next_deadline().is_some_and(|due| due <= self.shared.clock.now());
+        due || self.runs_unsynced >= CHECKPOINT_RUNS_MAX
     }
 
     fn checkpoint(&mut self) -> anyhow::Result<()> {
         self.store.checkpoint().context("the state can't be made durable")?;
         self.runs_unsynced = 0;
-        self.last_checkpoint = Instant::now();
+        self.last_checkpoint = self.shared.clock.now();
         let index = Index(self.store.applied().index);
         let event = NodeEvent::Checkpointed { group: GROUP, index };
         self.shared.raft.put(RaftInput::Event(event));

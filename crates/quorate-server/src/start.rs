@@ -1,4 +1,4 @@
-//! What happens before the threads begin: the disk is opened and checked, and becomes a node.
+//! What happens before the sides begin: the disk is opened and checked, and becomes a node.
 //!
 //! | In the data directory | What |
 //! |---|---|
@@ -6,11 +6,7 @@
 //! | `wal/` | the log |
 //! | `state/` | the state machine |
 
-use std::{
-    collections::{BTreeMap, hash_map::RandomState},
-    hash::{BuildHasher, Hasher},
-    sync::{Arc, OnceLock, mpsc},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -18,48 +14,52 @@ use parking_lot::Mutex;
 use quorate_etcd::{metrics::Metrics, watches::Watches};
 use quorate_kv::{Lessor, Store, watch::WatchLimits};
 use quorate_node::{GroupLog, GroupStart, LogRecord, LogStore, Node, NodeConfig};
-use quorate_raft::{Config, EntryId, Index, Term};
-use quorate_storage::{
-    EngineConfig, StateDir, Wal, WalConfig,
-    vfs::{RealVfs, Vfs},
-    wal::SyncObserver,
-};
+use quorate_raft::{Config, EntryId, GroupId, Index, Term};
+use quorate_storage::{EngineConfig, StateDir, Wal, WalConfig, vfs::Vfs, wal::SyncObserver};
 
-use super::{
-    ServerConfig,
-    clock::{Clock, nanoseconds},
+use crate::{
+    Identity, ServerConfig,
+    apply_loop::ApplyLoop,
+    backend::Handle,
+    clock::nanoseconds,
     hashes::CompactionHashes,
-    identity::Identity,
     inbox::Inbox,
+    keeper::Keeper,
     pending::Pending,
+    ports::Outside,
+    raft_loop::RaftLoop,
     services::Calls,
-    shared::{Exit, GROUP, Shared, Sizes, Standing},
+    shared::{GROUP, Shared, Sizes, Standing},
     snapshots::Snapshots,
-    unsynced::UnsyncedVfs,
 };
 
-/// A server whose threads have not begun.
-pub(super) struct Started {
-    pub(super) shared: Arc<Shared>,
-    pub(super) node: Node,
-    pub(super) log: Wal,
-    pub(super) store: Store,
+/// A server whose sides wait to be driven.
+#[derive(Debug)]
+pub struct Started {
+    /// What clients and peers talk to.
+    pub handle: Handle,
+    /// The Raft side.
+    pub raft: RaftLoop,
+    /// The apply side.
+    pub apply: ApplyLoop,
+    /// The side that looks at the clock.
+    pub keeper: Keeper,
 }
 
-/// Opens the data directory and recovers what it holds.
+/// Opens the data directory of `config`, which is this member's, and recovers what it holds.
 ///
 /// # Errors
-/// The directory is somebody else's, in use, or damaged: which file, where.
-pub(super) fn start(config: ServerConfig, exit: mpsc::Sender<Exit>) -> anyhow::Result<Started> {
-    let identity = Identity::of(&config)?;
-    let was_there = identity.claim(&config.data_dir)?;
-    let metrics = Arc::new(Metrics::default());
-    let vfs: Arc<dyn Vfs> =
-        if config.unsafe_no_fsync { Arc::new(UnsyncedVfs) } else { Arc::new(RealVfs) };
-    let (mut log, mut groups) = open_log(&config, &vfs, &metrics)?;
+/// The directory is in use or damaged: which file, where.
+pub fn start(
+    config: ServerConfig,
+    identity: Identity,
+    mut outside: Outside,
+) -> anyhow::Result<Started> {
+    let (mut log, mut groups) = open_log(&config, &outside.vfs, &outside.metrics)?;
     let state_path = config.data_dir.join("state");
     let (dir, engine) =
-        StateDir::open(vfs, &state_path, EngineConfig::default()).context("open the state")?;
+        StateDir::open(Arc::clone(&outside.vfs), &state_path, EngineConfig::default())
+            .context("open the state")?;
     let store = Store::open(Box::new(engine)).context("open the state")?;
     let group = groups.remove(&GROUP);
     let applied = store.applied();
@@ -76,22 +76,29 @@ pub(super) fn start(config: ServerConfig, exit: mpsc::Sender<Exit>) -> anyhow::R
         first_membership: identity.membership(),
     };
     let start = catch_up(start, &mut log)?;
-    tell(&identity, &config, was_there, &start);
-    let clock = Clock::start();
-    let node = recover(&config, &identity, start, clock)?;
+    tell(&identity, &config, &start);
+    let node = recover(&config, &identity, start, &mut outside)?;
     let term = node.view(GROUP).map_or(Term(0), |view| view.term);
-    let shared = share(config, identity, (clock, term), &store, dir, metrics, exit)?;
-    Ok(Started { shared: Arc::new(shared), node, log, store })
+    let shared = Arc::new(share(config, identity, term, &store, dir, outside)?);
+    Ok(Started {
+        handle: Handle(Arc::clone(&shared)),
+        raft: RaftLoop::new(Arc::clone(&shared), node, log),
+        apply: ApplyLoop::new(Arc::clone(&shared), store),
+        keeper: Keeper::new(shared),
+    })
 }
 
 fn open_log(
     config: &ServerConfig,
     vfs: &Arc<dyn Vfs>,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<(Wal, BTreeMap<quorate_raft::GroupId, GroupLog>)> {
+) -> anyhow::Result<(Wal, BTreeMap<GroupId, GroupLog>)> {
     let metrics = Arc::clone(metrics);
     let observer = SyncObserver::new(move |took| metrics.wal_fsync_seconds.observe(took));
-    let wal_config = WalConfig { on_sync: Some(observer), ..WalConfig::default() };
+    let mut wal_config = WalConfig { on_sync: Some(observer), ..WalConfig::default() };
+    if let Some(segment_bytes) = config.wal_segment_bytes {
+        wal_config.segment_bytes = segment_bytes;
+    }
     Wal::open(Arc::clone(vfs), &config.data_dir.join("wal"), wal_config).context("open the log")
 }
 
@@ -105,14 +112,13 @@ fn catch_up(mut start: GroupStart, log: &mut Wal) -> anyhow::Result<GroupStart> 
     Ok(start)
 }
 
-fn tell(identity: &Identity, config: &ServerConfig, was_there: bool, start: &GroupStart) {
+fn tell(identity: &Identity, config: &ServerConfig, start: &GroupStart) {
     tracing::info!(
         name = config.name,
         member = format!("{:x}", identity.me.0),
         cluster = format!("{:x}", identity.cluster_id),
         members = identity.members.len(),
         data_dir = %config.data_dir.display(),
-        was_there,
         log_entries = start.log.entries.len(),
         applied = %start.applied,
         "starting"
@@ -123,7 +129,7 @@ fn recover(
     config: &ServerConfig,
     identity: &Identity,
     start: GroupStart,
-    clock: Clock,
+    outside: &mut Outside,
 ) -> anyhow::Result<Node> {
     let raft = Config {
         id: identity.me,
@@ -134,9 +140,10 @@ fn recover(
     let node_config = NodeConfig {
         snapshot_count: config.snapshot_count,
         snapshot_catchup_entries: config.snapshot_catchup_entries,
-        ..NodeConfig::new(raft, random())
+        ..NodeConfig::new(raft, (outside.random)())
     };
-    Node::recover(node_config, [start], clock.now(), random()).map_err(|(group, error)| {
+    let (now, seed) = (outside.clock.now(), (outside.random)());
+    Node::recover(node_config, [start], now, seed).map_err(|(group, error)| {
         anyhow::Error::new(error).context(format!("recover group {group}"))
     })
 }
@@ -144,39 +151,34 @@ fn recover(
 fn share(
     config: ServerConfig,
     identity: Identity,
-    (clock, term): (Clock, Term),
+    term: Term,
     store: &Store,
     dir: StateDir,
-    metrics: Arc<Metrics>,
-    exit: mpsc::Sender<Exit>,
+    mut outside: Outside,
 ) -> anyhow::Result<Shared> {
     let reader = store.reader();
     let leases = reader.leases().context("read the leases")?;
     let size = store.size().context("measure the state")?;
     let me = identity.me;
+    let now = outside.clock.now();
     Ok(Shared {
-        clock,
         raft: Inbox::default(),
         apply: Inbox::default(),
-        pending: Pending::new(me, random()),
+        pending: Pending::new(me, (outside.random)()),
         calls: Calls::default(),
         watches: Arc::new(Watches::new(reader.revision(), WatchLimits::default())),
         lessor: Mutex::new(Lessor::new(leases)),
-        standing: Standing::new(clock.now(), term, store.applied().index),
+        standing: Standing::new(now, term, store.applied().index),
         sizes: Sizes { total: size.total.into(), live: size.in_use.into() },
-        metrics,
-        transport: OnceLock::new(),
-        snapshots: Snapshots::new(dir, random()),
+        clock: outside.clock,
+        peers: outside.peers,
+        jobs: outside.jobs,
+        metrics: outside.metrics,
+        snapshots: Snapshots::new(dir, (outside.random)()),
         hashes: CompactionHashes::default(),
         client_urls: Mutex::new(BTreeMap::from([(me, config.advertise_client_urls.clone())])),
-        exit: Mutex::new(exit),
         reader: ArcSwap::from_pointee(reader),
         config,
         identity,
     })
-}
-
-/// A number that nobody can guess, from the system's source.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

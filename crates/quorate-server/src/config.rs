@@ -6,49 +6,61 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 /// The settings of one server process.
 #[derive(Clone, Debug)]
-pub(crate) struct ServerConfig {
+pub struct ServerConfig {
     /// This member's name: a key of `initial_cluster`.
-    pub(crate) name: String,
+    pub name: String,
     /// Where everything durable lives; made if it is missing.
-    pub(crate) data_dir: PathBuf,
+    pub data_dir: PathBuf,
     /// Where clients are served.
-    pub(crate) listen_client: Vec<SocketAddr>,
+    pub listen_client: Vec<SocketAddr>,
     /// Where clients are told to come, as URLs.
-    pub(crate) advertise_client_urls: Vec<String>,
+    pub advertise_client_urls: Vec<String>,
     /// Where peers are served.
-    pub(crate) listen_peer: Vec<SocketAddr>,
+    pub listen_peer: Vec<SocketAddr>,
     /// Every member of the cluster: its name and its peer URLs (`http://host:port`). This member's own are the advertised
     /// ones; they decide its id.
-    pub(crate) initial_cluster: BTreeMap<String, Vec<String>>,
+    pub initial_cluster: BTreeMap<String, Vec<String>>,
     /// Keeps clusters with the same addresses apart.
-    pub(crate) initial_cluster_token: String,
+    pub initial_cluster_token: String,
     /// How often a leader gives a sign of life.
-    pub(crate) heartbeat_interval: Duration,
+    pub heartbeat_interval: Duration,
     /// How long a follower waits for one, at least.
-    pub(crate) election_timeout: Duration,
+    pub election_timeout: Duration,
     /// How many applied entries pile up in the log before it is cut.
-    pub(crate) snapshot_count: u64,
+    pub snapshot_count: u64,
     /// How many entries are kept behind the cut, for followers that lag a little.
-    pub(crate) snapshot_catchup_entries: u64,
+    pub snapshot_catchup_entries: u64,
     /// State larger than this raises the NOSPACE alarm; 0 means [`QUOTA_BYTES_DEFAULT`].
-    pub(crate) quota_backend_bytes: u64,
+    pub quota_backend_bytes: u64,
     /// The largest request.
-    pub(crate) max_request_bytes: u32,
+    pub max_request_bytes: u32,
     /// The most operations in one transaction.
-    pub(crate) max_txn_ops: usize,
+    pub max_txn_ops: usize,
     /// When old revisions are dropped without being asked.
-    pub(crate) auto_compaction: AutoCompaction,
+    pub auto_compaction: AutoCompaction,
     /// How often an idle watch that asked for it is told how far it is.
-    pub(crate) watch_progress_notify_interval: Duration,
+    pub watch_progress_notify_interval: Duration,
     /// The version told to clients; they parse it to learn what a server can do.
-    pub(crate) reported_version: String,
+    pub reported_version: String,
+    /// The size of a segment of the log; `None`: the usual one.
+    pub wal_segment_bytes: Option<u64>,
     /// Never wait for the disk. Loses acknowledged writes in a power cut; for tests only.
-    pub(crate) unsafe_no_fsync: bool,
+    pub unsafe_no_fsync: bool,
+}
+
+impl ServerConfig {
+    /// The most that the state may hold, in bytes.
+    pub fn quota_bytes(&self) -> u64 {
+        match self.quota_backend_bytes {
+            0 => QUOTA_BYTES_DEFAULT,
+            bytes => bytes,
+        }
+    }
 }
 
 /// When old revisions are dropped without being asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AutoCompaction {
+pub enum AutoCompaction {
     /// Never.
     Off,
     /// What is older than this.
@@ -58,7 +70,7 @@ pub(crate) enum AutoCompaction {
 }
 
 /// The quota when none is set: etcd's 2 GiB.
-pub(crate) const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
+pub const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
 
 impl Default for ServerConfig {
     fn default() -> Self {
@@ -84,6 +96,7 @@ impl Default for ServerConfig {
             auto_compaction: AutoCompaction::Off,
             watch_progress_notify_interval: Duration::from_secs(600),
             reported_version: "3.7.1".into(),
+            wal_segment_bytes: None,
             unsafe_no_fsync: false,
         }
     }

@@ -21,7 +21,7 @@ use quorate_node::{PeerMessage, Scope};
 use quorate_proto::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest};
 use quorate_raft::NodeId;
 
-use super::{
+use crate::{
     pending::Waiter,
     shared::{RaftInput, Shared},
     slot::{Slot, WakeBatch},
@@ -29,7 +29,7 @@ use super::{
 
 /// A call of the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Call {
+pub(crate) enum Call {
     /// Start a lease's time anew.
     Renew { id: i64 },
     /// How long it still has.
@@ -38,7 +38,7 @@ pub(super) enum Call {
 
 /// The leader's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Not the leader, or not for certain: ask again.
     TryAgain,
     /// The lease has its full time to live again; `None`: there is no such lease.
@@ -49,7 +49,7 @@ pub(super) enum Answer {
 
 impl Call {
     /// Does it on this node if it leads, and hands the answer to `done`: now, or later on another thread.
-    pub(super) fn serve(self, shared: &Arc<Shared>, done: impl FnOnce(Answer) + Send + 'static) {
+    pub(crate) fn serve(self, shared: &Arc<Shared>, done: impl FnOnce(Answer) + Send + 'static) {
         let server = Arc::clone(shared);
         let then = move |confirmed: Result<(), _>| match (confirmed, server.standing.leads()) {
             (Ok(()), Some(_)) => self.perform(&server, done),
@@ -65,7 +65,7 @@ impl Call {
         }
     }
 
-    pub(super) fn encode(self) -> Bytes {
+    pub(crate) fn encode(self) -> Bytes {
         let mut out = BytesMut::with_capacity(10);
         match self {
             Self::Renew { id } => {
@@ -172,14 +172,14 @@ fn time_to_live(shared: &Shared, id: i64, keys: bool) -> Answer {
 
 /// Calls of other nodes that are under way.
 #[derive(Debug, Default)]
-pub(super) struct Calls {
+pub(crate) struct Calls {
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, Arc<Slot<Answer>>>>,
 }
 
 impl Calls {
     /// Asks `to`; the answer comes to the slot, if it comes. The number serves to forget it.
-    pub(super) fn ask(&self, shared: &Shared, to: NodeId, call: Call) -> (u64, Arc<Slot<Answer>>) {
+    pub(crate) fn ask(&self, shared: &Shared, to: NodeId, call: Call) -> (u64, Arc<Slot<Answer>>) {
         let id = self.next.fetch_add(1, Relaxed);
         let slot = Slot::here();
         self.waiting.lock().insert(id, Arc::clone(&slot));
@@ -191,7 +191,7 @@ impl Calls {
     }
 
     /// Nobody waits any more.
-    pub(super) fn forget(&self, id: u64) {
+    pub(crate) fn forget(&self, id: u64) {
         self.waiting.lock().remove(&id);
     }
 
@@ -204,7 +204,7 @@ impl Calls {
 }
 
 /// Another node calls.
-pub(super) fn take_request(shared: &Arc<Shared>, from: NodeId, id: u64, body: &[u8]) {
+pub(crate) fn take_request(shared: &Arc<Shared>, from: NodeId, id: u64, body: &[u8]) {
     let Some(call) = Call::decode(body) else {
         tracing::warn!(from = from.0, id, "a call that is not known");
         return;
@@ -217,7 +217,7 @@ pub(super) fn take_request(shared: &Arc<Shared>, from: NodeId, id: u64, body: &[
 }
 
 /// Another node answers.
-pub(super) fn take_reply(shared: &Shared, id: u64, body: Bytes) {
+pub(crate) fn take_reply(shared: &Shared, id: u64, body: Bytes) {
     shared.calls.answer(id, Answer::decode(body).unwrap_or(Answer::TryAgain));
 }
 

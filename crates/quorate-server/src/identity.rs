@@ -17,30 +17,36 @@ use anyhow::Context;
 use quorate_raft::{Membership, NodeId};
 use sha1::{Digest, Sha1};
 
-use super::ServerConfig;
+use crate::ServerConfig;
 
 const IDENTITY_FILE: &str = "identity";
 const IDENTITY_VERSION: &str = "quorate-identity 1";
 
 /// One member as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct MemberConfig {
-    pub(super) id: NodeId,
-    pub(super) name: String,
-    pub(super) peer_urls: Vec<String>,
+pub struct MemberConfig {
+    /// Computed from its peer URLs and the token.
+    pub id: NodeId,
+    /// For people.
+    pub name: String,
+    /// Where its peers find it.
+    pub peer_urls: Vec<String>,
 }
 
 /// The cluster as configured, and this member's place in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
-    pub(super) cluster_id: u64,
-    pub(super) me: NodeId,
-    pub(super) members: BTreeMap<NodeId, MemberConfig>,
+pub struct Identity {
+    /// Computed from its members.
+    pub cluster_id: u64,
+    /// This member.
+    pub me: NodeId,
+    /// All of them.
+    pub members: BTreeMap<NodeId, MemberConfig>,
 }
 
 impl Identity {
     /// Reads it from the configuration.
-    pub(super) fn of(config: &ServerConfig) -> anyhow::Result<Self> {
+    pub fn of(config: &ServerConfig) -> anyhow::Result<Self> {
         let token = &config.initial_cluster_token;
         let mut members = BTreeMap::new();
         let mut me = None;
@@ -62,12 +68,12 @@ impl Identity {
     }
 
     /// The members as the Raft core takes them.
-    pub(super) fn membership(&self) -> Membership {
+    pub fn membership(&self) -> Membership {
         Membership::of_voters(self.members.keys().copied())
     }
 
     /// Where the others listen, `host:port`.
-    pub(super) fn peer_addresses(&self) -> anyhow::Result<BTreeMap<NodeId, String>> {
+    pub fn peer_addresses(&self) -> anyhow::Result<BTreeMap<NodeId, String>> {
         let others = self.members.values().filter(|member| member.id != self.me);
         let address = |member: &MemberConfig| {
             let url = member
@@ -81,7 +87,7 @@ impl Identity {
     }
 
     /// Checks that `dir` is this member's, or makes it so. Says whether it was there before.
-    pub(super) fn claim(&self, dir: &Path) -> anyhow::Result<bool> {
+    pub fn claim(&self, dir: &Path) -> anyhow::Result<bool> {
         anyhow::ensure!(
             !dir.join("member").exists(),
             "{} holds a member of etcd; give an empty directory",

@@ -1,4 +1,4 @@
-//! The Raft thread: owns the node and the log.
+//! The Raft side: owns the node and the log.
 //!
 //! A round takes everything that waits, lets the node decide, sends what may leave at once, and then writes the log with one call
 //! and one sync; meanwhile the peers already work on the same entries, and the next round's requests gather. There are no
@@ -7,17 +7,14 @@
 //! Order of durability, which `carry_out` keeps: messages that promise something are held back inside the node until its log is
 //! synced and the node was told; entries go to the state machine only when they are durable here.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, mpsc},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use anyhow::Context;
 use quorate_node::{LogRecord, LogStore, Node, NodeEffects, NodeEvent, NodeIo, ReadAnswer};
-use quorate_raft::{GroupId, Index, IoToken, Mono, NodeId, Notice, Role, SnapshotMeta};
+use quorate_raft::{GroupId, Index, IoToken, Mono, NodeId, Notice, Role, View};
 use quorate_storage::Wal;
 
-use super::{
+use crate::{
     clock::nanoseconds,
     pending::Waiter,
     shared::{ApplyInput, GROUP, RaftInput, Shared, server_error},
@@ -28,8 +25,8 @@ use super::{
 /// This many entries behind, the node wants to hear of each step the state machine makes.
 const LAG_WATCHED: u64 = 64;
 
-/// The Raft thread's own things.
-pub(super) struct RaftLoop {
+/// The Raft side.
+pub struct RaftLoop {
     shared: Arc<Shared>,
     node: Node,
     log: Wal,
@@ -41,12 +38,20 @@ pub(super) struct RaftLoop {
     reads_begun: u64,
     told_applied: u64,
     unreachable: Vec<NodeId>,
+    /// What is to be made durable once the state machine is the snapshot that goes with it. Everything else waits.
+    installing: Option<NodeEffects>,
     /// When to end, once it was asked for.
     end_at: Option<Mono>,
 }
 
+impl fmt::Debug for RaftLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RaftLoop").field("view", &self.view()).finish_non_exhaustive()
+    }
+}
+
 impl RaftLoop {
-    pub(super) fn new(shared: Arc<Shared>, node: Node, log: Wal) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, node: Node, log: Wal) -> Self {
         let told_applied = shared.standing.applied();
         Self {
             shared,
@@ -59,35 +64,68 @@ impl RaftLoop {
             reads_begun: 0,
             told_applied,
             unreachable: Vec::new(),
+            installing: None,
             end_at: None,
         }
     }
 
-    /// Runs until it is told to stop.
-    ///
-    /// # Errors
-    /// The log failed; which file, where and how.
-    pub(super) fn run(mut self) -> anyhow::Result<()> {
-        loop {
-            self.collect();
-            let now = self.shared.clock.now();
-            self.step_all(now);
-            self.carry_out(now)?;
-            if self.end_at.is_some_and(|end| end <= now || self.is_dispensable()) {
-                return Ok(());
-            }
+    /// What the core of the group shows of itself.
+    pub fn view(&self) -> Option<View<'_>> {
+        self.node.view(GROUP)
+    }
+
+    /// When a round is due at the latest.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let node = self.installing.is_none().then(|| self.node.next_deadline()).flatten();
+        node.into_iter().chain(self.end_at).min()
+    }
+
+    /// Whether a round has something to do now.
+    pub fn is_ready(&self) -> bool {
+        let due = || self.next_deadline().is_some_and(|due| due <= self.shared.clock.now());
+        self.goes_on() || !self.shared.raft.is_empty() || due()
+    }
+
+    /// Blocks until a round has something to do.
+    pub fn wait(&mut self) {
+        if !self.goes_on() {
+            let until = self.next_deadline().and_then(|due| self.shared.clock.instant(due));
+            self.shared.raft.wait(until);
         }
     }
 
-    /// Waits for something to do and takes all of it.
-    fn collect(&mut self) {
-        if !self.done.is_empty() || self.must_hear_of_applied() {
-            self.shared.raft.take_now(&mut self.inputs);
-            return;
+    /// Takes everything that waits, decides, and makes it durable. Whether it was told to stop, and has.
+    ///
+    /// # Errors
+    /// The log failed; which file, where and how. Final.
+    pub fn round(&mut self) -> anyhow::Result<bool> {
+        if !self.take_inputs()? {
+            return Ok(false);
         }
-        let deadline = self.node.next_deadline().into_iter().chain(self.end_at).min();
-        let until = deadline.map(|deadline| self.shared.clock.instant(deadline));
-        self.shared.raft.take(&mut self.inputs, until);
+        let now = self.shared.clock.now();
+        self.step_all(now);
+        self.carry_out(now)?;
+        Ok(self.end_at.is_some_and(|end| end <= now || self.is_dispensable()))
+    }
+
+    /// Takes what waits. Whether the node may hear of it: not while the state machine becomes a snapshot.
+    fn take_inputs(&mut self) -> anyhow::Result<bool> {
+        let mut new = Vec::new();
+        let into = if self.inputs.is_empty() { &mut self.inputs } else { &mut new };
+        self.shared.raft.take(into);
+        self.inputs.append(&mut new);
+        let Some(mut effects) = self.installing.take() else { return Ok(true) };
+        if !self.inputs.iter().any(|input| matches!(input, RaftInput::Installed)) {
+            self.installing = Some(effects);
+            return Ok(false);
+        }
+        self.persist(&mut effects)?;
+        Ok(true)
+    }
+
+    /// Whether there is more to do without anything new.
+    fn goes_on(&self) -> bool {
+        self.installing.is_none() && (!self.done.is_empty() || self.must_hear_of_applied())
     }
 
     /// Whether more is applied than the node knows, and it waits for that. If it waits in vain, the apply thread will call.
@@ -116,7 +154,7 @@ impl RaftLoop {
                 }
                 RaftInput::Event(event) => self.step(now, event),
                 RaftInput::Read(waiter) => waiters.push(waiter),
-                RaftInput::Applied => {}
+                RaftInput::Applied | RaftInput::Installed => {}
                 RaftInput::Stop => self.begin_to_stop(now),
             }
         }
@@ -192,6 +230,20 @@ impl RaftLoop {
         if let Some(error) = effects.fault.take() {
             return Err(error).context("the log can't be read");
         }
+        self.install_and_persist(effects)
+    }
+
+    /// The state machine first becomes a snapshot that the log is about to begin behind.
+    fn install_and_persist(&mut self, effects: &mut NodeEffects) -> anyhow::Result<()> {
+        let snapshot = effects.io.iter().find_map(|io| match io {
+            NodeIo::Install { snapshot, .. } => Some(snapshot.clone()),
+            NodeIo::Save { .. } | NodeIo::Compacted { .. } => None,
+        });
+        if let Some(snapshot) = snapshot {
+            self.shared.apply.put(ApplyInput::Install(snapshot));
+            self.installing = Some(std::mem::take(effects));
+            return Ok(());
+        }
         self.persist(effects)
     }
 
@@ -200,24 +252,12 @@ impl RaftLoop {
         if effects.io.is_empty() {
             return Ok(());
         }
-        for io in &effects.io {
-            if let NodeIo::Install { snapshot, .. } = io {
-                self.install(snapshot)?;
-            }
-        }
         let records: Vec<LogRecord<'_>> = effects.io.iter().map(NodeIo::record).collect();
         self.log.append(&records).context("the log can't be written")?;
         self.log.sync().context("the log can't be made durable")?;
         self.shared.metrics.wal_write_bytes.raise_to(self.log.stats().written_bytes);
         self.done = effects.tokens();
         Ok(())
-    }
-
-    /// Waits until the state machine is the snapshot.
-    fn install(&mut self, snapshot: &SnapshotMeta) -> anyhow::Result<()> {
-        let (sender, done) = mpsc::channel();
-        self.shared.apply.put(ApplyInput::Install(snapshot.clone(), sender));
-        done.recv().context("the state machine did not install a snapshot")
     }
 
     fn end_read(&mut self, read: ReadAnswer, batch: &mut WakeBatch) {

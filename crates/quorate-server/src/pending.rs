@@ -16,16 +16,16 @@ use quorate_kv::{Command, Reply};
 use quorate_node::{ENVELOPE_BYTES, Envelope, Proposal, Scope};
 use quorate_raft::NodeId;
 
-use super::slot::{Slot, WakeBatch};
+use crate::slot::{Slot, WakeBatch};
 
 /// What a client gets for a proposal.
-pub(super) type Outcome = Result<Reply, ServerError>;
+pub(crate) type Outcome = Result<Reply, ServerError>;
 
 /// What is done with an answer on the thread that has it. Short: that thread serves everybody.
 type Act<T> = Box<dyn FnOnce(Result<T, ServerError>) + Send>;
 
 /// Who waits for an answer.
-pub(super) enum Waiter<T> {
+pub(crate) enum Waiter<T> {
     /// A client's task.
     Task(Arc<Slot<Result<T, ServerError>>>),
     /// Something short to do.
@@ -34,7 +34,7 @@ pub(super) enum Waiter<T> {
 
 impl<T> Waiter<T> {
     /// Gives the answer.
-    pub(super) fn give(self, outcome: Result<T, ServerError>, batch: &mut WakeBatch) {
+    pub(crate) fn give(self, outcome: Result<T, ServerError>, batch: &mut WakeBatch) {
         match self {
             Self::Task(slot) => slot.fill(outcome, batch),
             Self::Call(call) => call(outcome),
@@ -53,7 +53,7 @@ impl<T> fmt::Debug for Waiter<T> {
 
 /// The waiting proposals of this process.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     me: NodeId,
     next: AtomicU64,
     waiters: Mutex<HashMap<u64, Waiter<Reply>>>,
@@ -61,12 +61,12 @@ pub(super) struct Pending {
 
 impl Pending {
     /// `first` is drawn at random, so that sequences of an earlier run mean nothing here.
-    pub(super) fn new(me: NodeId, first: u64) -> Self {
+    pub(crate) fn new(me: NodeId, first: u64) -> Self {
         Self { me, next: AtomicU64::new(first), waiters: Mutex::default() }
     }
 
     /// Seals a command under a new sequence, and remembers who waits for it.
-    pub(super) fn open(
+    pub(crate) fn open(
         &self,
         command: &Command,
         scope: Scope,
@@ -80,7 +80,7 @@ impl Pending {
     }
 
     /// Gives one outcome.
-    pub(super) fn close(&self, sequence: u64, outcome: Outcome, batch: &mut WakeBatch) {
+    pub(crate) fn close(&self, sequence: u64, outcome: Outcome, batch: &mut WakeBatch) {
         let waiter = self.waiters.lock().remove(&sequence);
         if let Some(waiter) = waiter {
             waiter.give(outcome, batch);
@@ -88,7 +88,7 @@ impl Pending {
     }
 
     /// Gives many outcomes with one lock.
-    pub(super) fn close_all(&self, outcomes: Vec<(u64, Outcome)>, batch: &mut WakeBatch) {
+    pub(crate) fn close_all(&self, outcomes: Vec<(u64, Outcome)>, batch: &mut WakeBatch) {
         let mut waiters = self.waiters.lock();
         let found: Vec<_> = outcomes
             .into_iter()
@@ -101,7 +101,7 @@ impl Pending {
     }
 
     /// The server ends: everybody hears it.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let waiters = std::mem::take(&mut *self.waiters.lock());
         let mut batch = WakeBatch::default();
         let all: Vec<_> = waiters.into_values().collect();

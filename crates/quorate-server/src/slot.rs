@@ -16,8 +16,9 @@ use parking_lot::Mutex;
 
 /// Where one answer will be.
 #[derive(Debug)]
-pub(super) struct Slot<T> {
-    mailbox: Arc<Mailbox>,
+pub(crate) struct Slot<T> {
+    /// `None`: there is no runtime here; the task is woken directly.
+    mailbox: Option<Arc<Mailbox>>,
     state: Mutex<State<T>>,
 }
 
@@ -29,23 +30,23 @@ enum State<T> {
 }
 
 impl<T> Slot<T> {
-    /// An empty one for a task of the runtime that runs on this thread.
-    pub(super) fn here() -> Arc<Self> {
+    /// An empty one for a task of the runtime that runs on this thread, or of none.
+    pub(crate) fn here() -> Arc<Self> {
         Arc::new(Self { mailbox: Mailbox::here(), state: Mutex::new(State::Waiting(None)) })
     }
 
     /// Puts the answer in; the task wakes when `batch` is dropped.
-    pub(super) fn fill(&self, answer: T, batch: &mut WakeBatch) {
+    pub(crate) fn fill(&self, answer: T, batch: &mut WakeBatch) {
         let before = std::mem::replace(&mut *self.state.lock(), State::Filled(answer));
         if let State::Waiting(Some(waker)) = before {
-            batch.add(&self.mailbox, waker);
+            batch.add(self.mailbox.as_ref(), waker);
         }
     }
 }
 
 /// Waits for a slot's answer.
 #[derive(Debug)]
-pub(super) struct Wait<T>(pub(super) Arc<Slot<T>>);
+pub(crate) struct Wait<T>(pub(crate) Arc<Slot<T>>);
 
 impl<T> Future for Wait<T> {
     type Output = T;
@@ -64,7 +65,7 @@ impl<T> Future for Wait<T> {
 
 /// The wakers that wait for one runtime's dispatcher.
 #[derive(Debug, Default)]
-pub(super) struct Mailbox(Mutex<Mail>);
+pub(crate) struct Mailbox(Mutex<Mail>);
 
 #[derive(Debug, Default)]
 struct Mail {
@@ -78,14 +79,16 @@ thread_local! {
 }
 
 impl Mailbox {
-    /// That of the runtime on this thread; its dispatcher is started when there is none.
-    fn here() -> Arc<Self> {
-        HERE.with_borrow_mut(|here| {
+    /// That of the runtime on this thread, if there is a runtime; its dispatcher is started when there is none.
+    fn here() -> Option<Arc<Self>> {
+        tokio::runtime::Handle::try_current().ok()?;
+        let mailbox = HERE.with_borrow_mut(|here| {
             let open = here.as_ref().filter(|mailbox| !mailbox.0.lock().closed);
             let mailbox = open.map_or_else(Self::start, Arc::clone);
             *here = Some(Arc::clone(&mailbox));
             mailbox
-        })
+        });
+        Some(mailbox)
     }
 
     fn start() -> Arc<Self> {
@@ -136,10 +139,11 @@ impl Drop for Closing {
 
 /// Wake-ups gathered by a server thread, delivered when dropped: one system call for each runtime.
 #[derive(Debug, Default)]
-pub(super) struct WakeBatch(Vec<(Arc<Mailbox>, Vec<Waker>)>);
+pub(crate) struct WakeBatch(Vec<(Arc<Mailbox>, Vec<Waker>)>);
 
 impl WakeBatch {
-    fn add(&mut self, mailbox: &Arc<Mailbox>, waker: Waker) {
+    fn add(&mut self, mailbox: Option<&Arc<Mailbox>>, waker: Waker) {
+        let Some(mailbox) = mailbox else { return waker.wake() };
         match self.0.iter_mut().find(|(known, _)| Arc::ptr_eq(known, mailbox)) {
             Some((_, wakers)) => wakers.push(waker),
             None => self.0.push((Arc::clone(mailbox), vec![waker])),

@@ -1,7 +1,7 @@
 //! Snapshots between members: a follower that lacks what the leader's log has dropped gets the whole state.
 //!
-//! The leader's node orders a snapshot; a thread of its own reads a view of the state and sends chunks, a few ahead of what
-//! the follower has acknowledged. The follower writes them to a file; when the last one is durable its node decides, and
+//! The leader's node orders a snapshot; chunks of a view of the state are read and sent beside it, a few ahead of what the
+//! follower has acknowledged. The follower writes them to a file; when the last one is durable its node decides, and
 //! if it wants the snapshot the apply thread installs it. A transfer that makes no progress is given up; the node orders a
 //! new one if it is still needed.
 
@@ -10,23 +10,24 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc,
     },
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quorate_kv::TABLES;
 use quorate_node::{NodeEvent, PeerMessage, SnapshotOrder, SnapshotProgress};
-use quorate_raft::{EntryId, Index, NodeId, SnapshotMeta, Term};
+use quorate_raft::{EntryId, Index, Mono, NodeId, SnapshotMeta, Term};
 use quorate_storage::{
     StateDir,
     snapshot::{CHUNK_BYTES, IncomingSnapshot, Progress, SnapshotHead, SnapshotWriter},
 };
 
-use super::shared::{GROUP, RaftInput, Shared};
+use crate::{
+    clock::nanoseconds,
+    shared::{GROUP, RaftInput, Shared},
+};
 
 /// How many chunks are under way.
 const WINDOW: u64 = 4;
@@ -37,10 +38,10 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
 
 /// The transfers of this server, in both directions.
 #[derive(Debug)]
-pub(super) struct Snapshots {
+pub(crate) struct Snapshots {
     dir: StateDir,
     transfers: AtomicU64,
-    outgoing: Mutex<BTreeMap<u64, mpsc::Sender<SnapshotProgress>>>,
+    outgoing: Mutex<BTreeMap<u64, Sending>>,
     incoming: Mutex<Incoming>,
 }
 
@@ -56,18 +57,18 @@ enum Incoming {
 
 /// A chunk as it came from a peer.
 #[derive(Debug)]
-pub(super) struct ReceivedChunk {
-    pub(super) from: NodeId,
-    pub(super) term: Term,
-    pub(super) transfer: u64,
-    pub(super) snapshot: SnapshotMeta,
-    pub(super) number: u64,
-    pub(super) data: Bytes,
+pub(crate) struct ReceivedChunk {
+    pub(crate) from: NodeId,
+    pub(crate) term: Term,
+    pub(crate) transfer: u64,
+    pub(crate) snapshot: SnapshotMeta,
+    pub(crate) number: u64,
+    pub(crate) data: Bytes,
 }
 
 impl Snapshots {
     /// `first_transfer` is drawn at random: numbers of an earlier run mean nothing here.
-    pub(super) fn new(dir: StateDir, first_transfer: u64) -> Self {
+    pub(crate) fn new(dir: StateDir, first_transfer: u64) -> Self {
         Self {
             dir,
             transfers: AtomicU64::new(first_transfer),
@@ -77,36 +78,51 @@ impl Snapshots {
     }
 
     /// The directory of the state.
-    pub(super) fn dir(&self) -> &StateDir {
+    pub(crate) fn dir(&self) -> &StateDir {
         &self.dir
     }
 
-    /// Sends a snapshot of the newest state, on a thread of its own; tells the node how it went.
-    pub(super) fn send(shared: &Arc<Shared>, order: SnapshotOrder) {
+    /// Begins to send a snapshot of the newest state; the node hears how it went.
+    pub(crate) fn send(shared: &Arc<Shared>, order: SnapshotOrder) {
         let server = Arc::clone(shared);
-        let work = move || {
-            let snapshot = send_all(&server, order);
-            let to = order.to;
-            let event = NodeEvent::SnapshotSent { group: GROUP, to, snapshot };
-            server.raft.put(RaftInput::Event(event));
-        };
-        if let Err(error) = thread::Builder::new().name("snapshot".into()).spawn(work) {
-            tracing::error!(%error, "no thread to send a snapshot");
-            let event = NodeEvent::SnapshotSent { group: GROUP, to: order.to, snapshot: None };
-            shared.raft.put(RaftInput::Event(event));
+        if let Err(error) = shared.jobs.run("snapshot", Box::new(move || begin(&server, order))) {
+            tracing::error!(%error, "nowhere to send a snapshot from");
+            tell_sent(shared, order.to, None);
         }
     }
 
-    /// A receiver tells how far it is.
-    pub(super) fn take_ack(&self, transfer: u64, progress: SnapshotProgress) {
-        if let Some(sender) = self.outgoing.lock().get(&transfer) {
-            // Its thread has ended.
-            let _ = sender.send(progress);
+    /// A receiver tells how far it is; blocks while the next chunks are read.
+    pub(crate) fn take_ack(shared: &Shared, transfer: u64, progress: SnapshotProgress) {
+        Self::step(shared, transfer, |sending| sending.take_ack(shared, progress));
+    }
+
+    /// Looks after the transfers under way.
+    pub(crate) fn tick(shared: &Shared) {
+        let transfers: Vec<u64> = shared.snapshots.outgoing.lock().keys().copied().collect();
+        for transfer in transfers {
+            Self::step(shared, transfer, |sending| sending.tick(shared));
         }
+    }
+
+    /// Goes on with a transfer, if it is still there. Nobody else does meanwhile.
+    fn step(shared: &Shared, transfer: u64, go_on: impl FnOnce(&mut Sending) -> Outcome) {
+        let mut outgoing = shared.snapshots.outgoing.lock();
+        let Some(sending) = outgoing.get_mut(&transfer) else { return };
+        let outcome = go_on(sending);
+        let (to, snapshot) = (sending.order.to, sending.snapshot.clone());
+        match outcome {
+            Ok(Going::On) => return,
+            Ok(Going::Done) => tell_sent(shared, to, Some(snapshot)),
+            Err(error) => {
+                tracing::warn!(to = format!("{:x}", to.0), %error, "a snapshot was not sent");
+                tell_sent(shared, to, None);
+            }
+        }
+        outgoing.remove(&transfer);
     }
 
     /// A chunk came; blocks while it is written.
-    pub(super) fn take_chunk(shared: &Shared, chunk: &ReceivedChunk) {
+    pub(crate) fn take_chunk(shared: &Shared, chunk: &ReceivedChunk) {
         let (from, transfer) = (chunk.from, chunk.transfer);
         let progress = shared.snapshots.accept(chunk).unwrap_or_else(|error| {
             tracing::warn!(from = from.0, %error, "a snapshot can't be received");
@@ -159,7 +175,7 @@ impl Snapshots {
     }
 
     /// The node doesn't want what is ready.
-    pub(super) fn discard(&self) {
+    pub(crate) fn discard(&self) {
         let mut incoming = self.incoming.lock();
         if matches!(&*incoming, Incoming::Ready { .. }) {
             *incoming = Incoming::Nothing;
@@ -170,7 +186,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// It is not there: a mistake of ours.
-    pub(super) fn take_ready(&self, wanted: &SnapshotMeta) -> anyhow::Result<IncomingSnapshot> {
+    pub(crate) fn take_ready(&self, wanted: &SnapshotMeta) -> anyhow::Result<IncomingSnapshot> {
         let found = std::mem::take(&mut *self.incoming.lock());
         if let Incoming::Ready { snapshot, file } = found
             && snapshot == *wanted
@@ -181,28 +197,23 @@ impl Snapshots {
     }
 }
 
-fn send_all(shared: &Shared, order: SnapshotOrder) -> Option<SnapshotMeta> {
-    let snapshots = &shared.snapshots;
-    let transfer = snapshots.transfers.fetch_add(1, Relaxed);
-    let (sender, acks) = mpsc::channel();
-    snapshots.outgoing.lock().insert(transfer, sender);
+fn begin(shared: &Shared, order: SnapshotOrder) {
+    let transfer = shared.snapshots.transfers.fetch_add(1, Relaxed);
     let sending = Sending::new(shared, order, transfer);
-    let snapshot = sending.snapshot.clone();
-    tracing::info!(to = format!("{:x}", order.to.0), last = %snapshot.last, "sending a snapshot");
-    let outcome = sending.run(&acks);
-    snapshots.outgoing.lock().remove(&transfer);
-    match outcome {
-        Ok(()) => Some(snapshot),
-        Err(error) => {
-            tracing::warn!(to = format!("{:x}", order.to.0), %error, "a snapshot was not sent");
-            None
-        }
-    }
+    let to = format!("{:x}", order.to.0);
+    tracing::info!(to, last = %sending.snapshot.last, "sending a snapshot");
+    shared.snapshots.outgoing.lock().insert(transfer, sending);
+    Snapshots::step(shared, transfer, |sending| sending.fill_window(shared));
+}
+
+fn tell_sent(shared: &Shared, to: NodeId, snapshot: Option<SnapshotMeta>) {
+    let event = NodeEvent::SnapshotSent { group: GROUP, to, snapshot };
+    shared.raft.put(RaftInput::Event(event));
 }
 
 /// One transfer under way.
-struct Sending<'a> {
-    shared: &'a Shared,
+#[derive(Debug)]
+struct Sending {
     order: SnapshotOrder,
     transfer: u64,
     snapshot: SnapshotMeta,
@@ -210,10 +221,24 @@ struct Sending<'a> {
     /// The receiver has everything before.
     acked: u64,
     ended: bool,
+    /// When it was last heard of.
+    heard_at: Mono,
+    /// When it last got further.
+    progressed_at: Mono,
 }
 
-impl<'a> Sending<'a> {
-    fn new(shared: &'a Shared, order: SnapshotOrder, transfer: u64) -> Self {
+/// What became of a transfer.
+type Outcome = anyhow::Result<Going>;
+
+/// Whether a transfer goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Going {
+    On,
+    Done,
+}
+
+impl Sending {
+    fn new(shared: &Shared, order: SnapshotOrder, transfer: u64) -> Self {
         let reader = shared.reader.load_full();
         let applied = reader.applied();
         let last = EntryId { term: Term(applied.term), index: Index(applied.index) };
@@ -221,28 +246,40 @@ impl<'a> Sending<'a> {
         let head = SnapshotHead { index: applied.index, term: applied.term, header: Bytes::new() };
         let view = Arc::clone(reader.view());
         let writer = SnapshotWriter::new(view, TABLES.to_vec(), head, CHUNK_BYTES);
-        Self { shared, order, transfer, snapshot, writer, acked: 0, ended: false }
+        let (heard_at, progressed_at) = (shared.clock.now(), shared.clock.now());
+        let (acked, ended) = (0, false);
+        Self { order, transfer, snapshot, writer, acked, ended, heard_at, progressed_at }
     }
 
-    fn run(mut self, acks: &mpsc::Receiver<SnapshotProgress>) -> anyhow::Result<()> {
-        let mut progressed = Instant::now();
-        loop {
-            self.fill_window()?;
-            match acks.recv_timeout(RESEND_AFTER) {
-                Ok(SnapshotProgress::Done) => return Ok(()),
-                Ok(SnapshotProgress::Refused) => anyhow::bail!("the receiver refused it"),
-                Ok(SnapshotProgress::Expect(next)) if next > self.acked => {
-                    self.acked = next;
-                    progressed = Instant::now();
-                }
-                Ok(SnapshotProgress::Expect(_)) => {}
-                Err(_) => self.rewind()?,
+    fn take_ack(&mut self, shared: &Shared, progress: SnapshotProgress) -> Outcome {
+        self.heard_at = shared.clock.now();
+        match progress {
+            SnapshotProgress::Done => return Ok(Going::Done),
+            SnapshotProgress::Refused => anyhow::bail!("the receiver refused it"),
+            SnapshotProgress::Expect(next) if next > self.acked => {
+                self.acked = next;
+                self.progressed_at = self.heard_at;
             }
-            anyhow::ensure!(progressed.elapsed() < GIVE_UP_AFTER, "there is no progress");
+            SnapshotProgress::Expect(_) => {}
         }
+        self.fill_window(shared)
     }
 
-    fn fill_window(&mut self) -> anyhow::Result<()> {
+    /// After a silence, what is under way is sent again.
+    fn tick(&mut self, shared: &Shared) -> Outcome {
+        let now = shared.clock.now();
+        let lasted = now.since(self.progressed_at);
+        anyhow::ensure!(lasted < nanoseconds(GIVE_UP_AFTER), "there is no progress");
+        if now.since(self.heard_at) < nanoseconds(RESEND_AFTER) {
+            return Ok(Going::On);
+        }
+        self.heard_at = now;
+        self.writer.seek(self.acked)?;
+        self.ended = false;
+        self.fill_window(shared)
+    }
+
+    fn fill_window(&mut self, shared: &Shared) -> Outcome {
         while !self.ended && self.writer.next_sequence() < self.acked + WINDOW {
             let number = self.writer.next_sequence();
             let Some(chunk) = self.writer.next_chunk()? else {
@@ -258,16 +295,10 @@ impl<'a> Sending<'a> {
                 last: chunk.last,
                 data: chunk.bytes,
             };
-            if !self.shared.send(self.order.to, message) {
+            if !shared.send(self.order.to, message) {
                 break;
             }
         }
-        Ok(())
-    }
-
-    fn rewind(&mut self) -> anyhow::Result<()> {
-        self.writer.seek(self.acked)?;
-        self.ended = false;
-        Ok(())
+        Ok(Going::On)
     }
 }

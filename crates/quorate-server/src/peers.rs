@@ -1,53 +1,44 @@
 //! What comes from the other members.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use quorate_net::{Config, Lane, Limits, PeerEvent, Transport};
 use quorate_node::{NodeEvent, PeerMessage};
 use quorate_raft::NodeId;
 
-use super::{
-    services,
+use crate::{
+    Handle, services,
     shared::{RaftInput, Shared},
     snapshots::{ReceivedChunk, Snapshots},
 };
 
-/// Starts to talk to the other members.
-///
-/// # Errors
-/// The address can't be listened on.
-pub(super) fn connect(shared: &Arc<Shared>) -> anyhow::Result<Transport> {
-    let identity = &shared.identity;
-    let config = Config {
-        me: identity.me,
-        cluster_id: identity.cluster_id,
-        listen: shared.config.listen_peer.iter().map(ToString::to_string).collect(),
-        peers: identity.peer_addresses()?,
-        limits: Limits::default(),
-    };
-    let server: Weak<Shared> = Arc::downgrade(shared);
-    let transport = Transport::start(config, move |from, event| {
-        if let Some(shared) = server.upgrade() {
-            take_in(&shared, from, event);
-        }
-    })?;
-    Ok(transport)
-}
+impl Handle {
+    /// A member said something. Blocks while a chunk of a snapshot is written or read.
+    pub fn take_peer_message(&self, from: NodeId, message: PeerMessage) {
+        take_message(&self.0, from, message);
+    }
 
-fn take_in(shared: &Arc<Shared>, from: NodeId, event: PeerEvent) {
-    match event {
-        PeerEvent::Message(message) => take_message(shared, from, message),
-        PeerEvent::Connected(lane) => {
-            tracing::debug!(peer = format!("{:x}", from.0), ?lane, "connected");
-            shared.raft.put(RaftInput::Event(NodeEvent::PeerUp { node: from }));
-            if lane == Lane::Urgent {
-                introduce(shared, from);
-            }
-        }
-        PeerEvent::Disconnected(lane) => {
-            tracing::debug!(peer = format!("{:x}", from.0), ?lane, "disconnected");
-            shared.raft.put(RaftInput::Event(NodeEvent::PeerDown { node: from }));
+    /// A member can be talked to (again).
+    pub fn peer_connected(&self, peer: NodeId) {
+        self.0.raft.put(RaftInput::Event(NodeEvent::PeerUp { node: peer }));
+    }
+
+    /// A connection to a member was lost.
+    pub fn peer_disconnected(&self, peer: NodeId) {
+        self.0.raft.put(RaftInput::Event(NodeEvent::PeerDown { node: peer }));
+    }
+
+    /// Tells a member where clients can find this one. Do it whenever one connects.
+    pub fn introduce(&self, to: NodeId) {
+        introduce(&self.0, to);
+    }
+
+    /// Introduces this member to every peer that is connected already: a peer may have been before there was a way to answer
+    /// it. The others are met when they connect.
+    pub fn introduce_to_all(&self) {
+        let identity = &self.0.identity;
+        for peer in identity.members.keys().filter(|member| **member != identity.me) {
+            introduce(&self.0, *peer);
         }
     }
 }
@@ -69,21 +60,13 @@ fn take_message(shared: &Arc<Shared>, from: NodeId, message: PeerMessage) {
             Snapshots::take_chunk(shared, &chunk);
         }
         PeerMessage::SnapshotAck { transfer, progress, .. } => {
-            shared.snapshots.take_ack(transfer, progress);
+            Snapshots::take_ack(shared, transfer, progress);
         }
     }
 }
 
 /// The first byte of a service request that introduces a member and wants no answer.
 const INTRODUCTION: u8 = 3;
-
-/// Introduces this member to every peer that is connected already: a peer may have been before there was a transport to answer
-/// with. The others are met when they connect.
-pub(super) fn introduce_to_all(shared: &Shared) {
-    for peer in shared.identity.members.keys().filter(|member| **member != shared.identity.me) {
-        introduce(shared, *peer);
-    }
-}
 
 /// Tells a peer where clients can find this member.
 fn introduce(shared: &Shared, to: NodeId) {

@@ -1,6 +1,6 @@
-//! The queue in front of a server thread: many put in, one takes everything at once.
+//! The queue in front of a side: many put in, one takes everything at once.
 //!
-//! The thread is woken only if it sleeps, so a busy thread costs its callers a lock and a push.
+//! The thread that takes is woken only if it sleeps, so a busy thread costs its callers a lock and a push.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 /// A queue whose receiver takes all there is.
 #[derive(Debug)]
-pub(super) struct Inbox<T> {
+pub(crate) struct Inbox<T> {
     state: Mutex<State<T>>,
     filled: Condvar,
 }
@@ -30,12 +30,12 @@ impl<T> Default for Inbox<T> {
 
 impl<T> Inbox<T> {
     /// Puts one in.
-    pub(super) fn put(&self, item: T) {
+    pub(crate) fn put(&self, item: T) {
         self.put_all([item]);
     }
 
     /// Puts several in, with at most one wake-up.
-    pub(super) fn put_all(&self, items: impl IntoIterator<Item = T>) {
+    pub(crate) fn put_all(&self, items: impl IntoIterator<Item = T>) {
         let mut state = self.state.lock();
         state.items.extend(items);
         let wake = state.asleep && !state.items.is_empty();
@@ -48,9 +48,8 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// Takes everything into `into`, which is empty; waits until there is something, but not beyond `until` (`None`: as long
-    /// as it takes).
-    pub(super) fn take(&self, into: &mut Vec<T>, until: Option<Instant>) {
+    /// Waits until there is something, but not beyond `until` (`None`: as long as it takes).
+    pub(crate) fn wait(&self, until: Option<Instant>) {
         let mut state = self.state.lock();
         while state.items.is_empty() {
             state.asleep = true;
@@ -64,11 +63,15 @@ impl<T> Inbox<T> {
             }
         }
         state.asleep = false;
-        std::mem::swap(&mut state.items, into);
     }
 
-    /// Takes what is there now.
-    pub(super) fn take_now(&self, into: &mut Vec<T>) {
+    /// Takes everything that is there into `into`, which is empty.
+    pub(crate) fn take(&self, into: &mut Vec<T>) {
         std::mem::swap(&mut self.state.lock().items, into);
+    }
+
+    /// Whether there is nothing to take.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().items.is_empty()
     }
 }

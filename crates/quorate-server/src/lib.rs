@@ -1,0 +1,48 @@
+//! One member of a cluster behind its sockets: everything a server does, but for threads, sockets and the system's clock.
+//!
+//! A server has three sides, each with a queue in front, and each to be driven by somebody:
+//!
+//! | Side | Owns | Turns |
+//! |---|---|---|
+//! | [`RaftLoop`] | the node, the log | what peers, clients, the disk and time bring into messages, records and answers |
+//! | [`ApplyLoop`] | the state machine | committed entries into state, watch events and answers |
+//! | [`Keeper`] | the clock's work of a leader | time into ends of leases and compactions |
+//!
+//! A write goes client → raft → (log and peers at once) → apply → client: three hand-overs, each of which takes along all
+//! that gathered. A linearizable read goes client → raft → client. A serializable one stays where it is.
+//!
+//! The binary gives each side a thread that waits and takes turns. The simulator gives them none: it calls
+//! [`RaftLoop::round`] and its like one after another in an order that a seed decides, moves the [`Clock`] by hand, carries
+//! [`Peers`]' messages itself and runs [`Jobs`] when it likes. Both run the same code. Clients are served by
+//! [`Handle`], which is the backend of `quorate-etcd`.
+//!
+//! Left out: sockets of clients (`quorate-etcd`) and of peers (`quorate-net`), signals and flags (`quorate`).
+
+mod apply_loop;
+mod backend;
+mod clock;
+mod config;
+mod counts;
+mod hashes;
+mod identity;
+mod inbox;
+mod keeper;
+mod peers;
+mod pending;
+mod ports;
+mod raft_loop;
+mod services;
+mod shared;
+mod slot;
+mod snapshots;
+mod start;
+
+pub use apply_loop::ApplyLoop;
+pub use backend::Handle;
+pub use clock::{Clock, nanoseconds};
+pub use config::{AutoCompaction, QUOTA_BYTES_DEFAULT, ServerConfig};
+pub use identity::{Identity, MemberConfig};
+pub use keeper::{Keeper, TICK};
+pub use ports::{Job, Jobs, Outside, Peers};
+pub use raft_loop::RaftLoop;
+pub use start::{Started, start};
