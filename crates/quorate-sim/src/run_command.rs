@@ -1,11 +1,13 @@
-//! `quorate-sim run`: many seeds, on as many threads as asked for.
+//! `quorate-sim run`: many seeds, on as many threads as asked for. Of those that fail, charts are drawn.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use quorate_sim::Dice;
-use quorate_sim::swarm::{Options, Outcome, run_seed};
+use quorate_sim::chart::{Trace, Window, html, svg};
+use quorate_sim::swarm::{Options, Outcome, chart_seed, run_seed};
 use quorate_sim::world::{Conviction, Judge};
 
 use crate::cli::Arguments;
@@ -16,6 +18,10 @@ pub(crate) const WORLD_OPTIONS: [&str; 6] =
 
 /// Of a million seeds, how many are run twice.
 const TWICE_PPM: u32 = 50_000;
+/// How many failing seeds are drawn.
+const CHARTS_MAX: usize = 8;
+/// Where charts and scripts of failing seeds go, unless `--out` says otherwise.
+const OUT: &str = "target/sim";
 /// A year, in seconds.
 const YEAR_S: f64 = 365.25 * 24.0 * 3600.0;
 
@@ -74,7 +80,8 @@ impl Sum {
 
 /// The subcommand.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
-    let mut known = vec!["seeds", "first-seed", "seed", "threads"];
+    let mut known =
+        vec!["seeds", "first-seed", "seed", "threads", "chart", "from-ms", "to-ms", "out"];
     known.extend(WORLD_OPTIONS);
     let arguments = Arguments::parse(arguments, &known)?;
     let options = options(&arguments)?;
@@ -84,7 +91,62 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
     let threads = arguments.number("threads")?.unwrap_or(1).clamp(1, 64);
     let before = cpu_seconds();
     let sum = run_all(first, seeds, threads, &options);
-    Ok(report(&sum, cpu_seconds() - before))
+    let cpu_s = cpu_seconds() - before;
+    let mut wanted: Vec<(u64, PathBuf)> = sum
+        .failures
+        .iter()
+        .take(CHARTS_MAX)
+        .map(|(seed, _)| (*seed, out_file(&arguments, &options, *seed, "html")))
+        .collect();
+    if let Some(file) = arguments.text("chart") {
+        wanted.push((first, PathBuf::from(file)));
+    }
+    let window = window(&arguments)?;
+    for (seed, file) in wanted {
+        let (_, trace) = chart_seed(seed, &options, window);
+        write_chart(&file, &trace, window)?;
+        println!("seed {seed} is drawn in {}", file.display());
+    }
+    Ok(report(&sum, cpu_s))
+}
+
+/// The part of the time that is asked for.
+fn window(arguments: &Arguments) -> Result<Option<Window>, String> {
+    let (from, to) = (arguments.number("from-ms")?, arguments.number("to-ms")?);
+    let ns = |ms: u64| ms.saturating_mul(1_000_000);
+    let whole = from.is_none() && to.is_none();
+    Ok((!whole).then(|| Window { from: ns(from.unwrap_or(0)), to: to.map_or(u64::MAX, ns) }))
+}
+
+/// Where something about a seed goes that nobody gave a name.
+pub(crate) fn out_file(
+    arguments: &Arguments,
+    options: &Options,
+    seed: u64,
+    ending: &str,
+) -> PathBuf {
+    let bug =
+        if options.mutant == 0 { String::new() } else { format!("-mutant-{}", options.mutant) };
+    Path::new(arguments.text("out").unwrap_or(OUT)).join(format!("core-seed-{seed}{bug}.{ending}"))
+}
+
+/// Writes a chart: an SVG if the name says so, and otherwise a page.
+pub(crate) fn write_chart(
+    file: &Path,
+    trace: &Trace,
+    window: Option<Window>,
+) -> Result<(), String> {
+    let window = window.unwrap_or_else(|| Window::of(trace));
+    let is_svg = file.extension().is_some_and(|ending| ending == "svg");
+    write_out(file, &if is_svg { svg(trace, window) } else { html(trace, window) })
+}
+
+/// Writes a file, and makes the directory it lies in.
+pub(crate) fn write_out(file: &Path, text: &str) -> Result<(), String> {
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
+    }
+    std::fs::write(file, text).map_err(|why| format!("{}: {why}", file.display()))
 }
 
 fn run_all(first: u64, seeds: u64, threads: u64, options: &Options) -> Sum {

@@ -62,7 +62,20 @@ impl Run<'_> {
         })
     }
 
+    fn record_healing(&mut self) {
+        let ids: Vec<String> = (0..self.plan.members())
+            .filter(|seat| self.is_healthy(*seat))
+            .map(|seat| id_of(seat).to_string())
+            .collect();
+        let now = self.now;
+        if let Some(recorder) = &mut self.watch.recorder {
+            let text = format!("only {} are well, and stay so", ids.join(","));
+            recorder.fault(None, (now, u64::MAX), text);
+        }
+    }
+
     fn heal(&mut self) -> Result<(), Conviction> {
+        self.record_healing();
         self.clients_stopped = true;
         self.endings.clear();
         self.mishaps_done = self.plan.mishaps.len();

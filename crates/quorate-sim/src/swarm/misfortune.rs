@@ -8,6 +8,7 @@ use super::network::{Matrix, matrix};
 use super::plan::{MEMBERS_MAX, Weather};
 use super::run::Run;
 use super::tape::Act;
+use super::words;
 use crate::world::Conviction;
 
 /// What makes something well again.
@@ -38,6 +39,7 @@ impl Run<'_> {
             self.plan.mishaps.get(self.mishaps_done).filter(|planned| planned.at <= self.now)
         {
             self.mishaps_done += 1;
+            self.record_mishap(&planned.mishap);
             self.befall(planned.mishap)?;
         }
         while self.endings.peek().is_some_and(|Reverse((at, _, _))| *at <= self.now) {
@@ -47,6 +49,15 @@ impl Run<'_> {
         }
         self.arm_mishap();
         Ok(())
+    }
+
+    fn record_mishap(&mut self, mishap: &Mishap) {
+        let Some((target, for_ns)) = mishap.lasts() else { return };
+        let seat = target.map(|target| self.aim(target));
+        let now = self.now;
+        if let Some(recorder) = &mut self.watch.recorder {
+            recorder.fault(seat, (now, now.saturating_add(for_ns)), words::mishap(mishap));
+        }
     }
 
     fn end_in(&mut self, wait_ns: u64, ending: Ending) {

@@ -241,6 +241,31 @@ fn targeted(dice: &mut Dice) -> Mishap {
 }
 
 impl Mishap {
+    /// Whom it hits, or nobody alone, and for how long, if it is a state that lasts and not a call that is made.
+    pub(crate) fn lasts(&self) -> Option<(Option<Target>, u64)> {
+        match *self {
+            Self::Pause { target, for_ns }
+            | Self::SlowNode { target, for_ns, .. }
+            | Self::SlowDisk { target, for_ns, .. } => Some((Some(target), for_ns)),
+            Self::ClockJump { target, .. } | Self::ClockRate { target, .. } => {
+                Some((Some(target), 0))
+            }
+            Self::SlowLink { for_ns, .. }
+            | Self::Cut { for_ns, .. }
+            | Self::Flap { for_ns, .. }
+            | Self::Weather { for_ns, .. }
+            | Self::TargetedLoss { for_ns, .. } => Some((None, for_ns)),
+            Self::Crash { .. }
+            | Self::CrashInside { .. }
+            | Self::CrashAll { .. }
+            | Self::SyncFailure { .. }
+            | Self::DiskFault { .. }
+            | Self::Transfer { .. }
+            | Self::Unreachable { .. }
+            | Self::Compact { .. } => None,
+        }
+    }
+
     /// Draws one of a class.
     pub(crate) fn draw(class: Class, members: usize, dice: &mut Dice) -> Self {
         let target = target(dice, members);

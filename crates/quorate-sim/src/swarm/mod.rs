@@ -7,10 +7,12 @@ mod misfortune;
 mod mishap;
 mod network;
 mod plan;
+mod record;
 mod run;
 pub(crate) mod shrink;
 mod tape;
+mod words;
 
 pub use plan::Options;
-pub use run::{Outcome, run_seed};
+pub use run::{Outcome, chart_seed, run_seed};
 pub use shrink::{Shrunk, shrink_seed};

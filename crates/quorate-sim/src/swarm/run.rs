@@ -18,7 +18,10 @@ use super::misfortune::Ending;
 use super::mishap::Target;
 use super::network::{Network, kind_of};
 use super::plan::{MEMBERS_MAX, Options, Plan};
+use super::record::Recorder;
 use super::tape::{Act, Mark, Taped};
+use super::words;
+use crate::chart::{Fate, Trace, Unit, Window};
 use crate::dice::{Dice, mix};
 use crate::world::{
     Body, Conviction, Counts, Input, Judge, Parcel, World, fault_of, hold, id_of, seat_of,
@@ -51,14 +54,19 @@ pub struct Outcome {
 /// Something that arrives.
 #[derive(Debug)]
 enum Delivery {
-    Parcel(Parcel),
+    /// A message, when it left, and whether it is a further copy.
+    Parcel(Parcel, u64, Fate),
     /// The stream of a snapshot ended, at its sender.
-    Report {
-        seat: usize,
-        life: u32,
-        to: usize,
-        last: Option<EntryId>,
-    },
+    Report { seat: usize, life: u32, to: usize, last: Option<EntryId> },
+}
+
+/// Who looks on, and writes down.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// Every call to the world.
+    pub(crate) tape: Option<Vec<Taped>>,
+    /// What people want to see.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 /// A run under way.
@@ -76,7 +84,7 @@ pub(crate) struct Run<'a> {
     pub(crate) mishaps_done: usize,
     pub(crate) numbers: u64,
     pub(crate) dice: Dice,
-    pub(crate) tape: Option<Vec<Taped>>,
+    pub(crate) watch: Watch,
     pub(crate) clients_stopped: bool,
     alarms: [u64; ALARMS],
     heap: BinaryHeap<Reverse<(u64, u64, u32)>>,
@@ -90,12 +98,22 @@ pub(crate) struct Run<'a> {
 
 /// Runs one seed.
 pub fn run_seed(seed: u64, options: &Options) -> Outcome {
-    run_plan(&Plan::of(seed, options), None).0
+    run_plan(&Plan::of(seed, options), Watch::default()).0
 }
 
-/// Runs a plan; with a tape, what happened is written on it.
-pub(crate) fn run_plan(plan: &Plan, tape: Option<Vec<Taped>>) -> (Outcome, Option<Vec<Taped>>) {
-    let mut run = Run::new(plan, tape);
+/// Runs one seed and writes down what happens in a window of its time; without one, all of it.
+pub fn chart_seed(seed: u64, options: &Options, window: Option<Window>) -> (Outcome, Trace) {
+    let plan = Plan::of(seed, options);
+    let recorder = Some(Recorder::new(&plan, Unit::Nanoseconds, window));
+    let (outcome, watch) = run_plan(&plan, Watch { tape: None, recorder });
+    let end = |recorder: Recorder| recorder.end(outcome.simulated_ns, outcome.failure.as_ref());
+    let trace = watch.recorder.map(end).unwrap_or_default();
+    (outcome, trace)
+}
+
+/// Runs a plan before the eyes of `watch`.
+pub(crate) fn run_plan(plan: &Plan, watch: Watch) -> (Outcome, Watch) {
+    let mut run = Run::new(plan, watch);
     let ended = catch_unwind(AssertUnwindSafe(|| run.play()));
     let failure = match ended {
         Ok(Ok(())) => None,
@@ -110,11 +128,11 @@ pub(crate) fn run_plan(plan: &Plan, tape: Option<Vec<Taped>>) -> (Outcome, Optio
         counts: run.world.court.counts,
         failure,
     };
-    (outcome, run.tape)
+    (outcome, run.watch)
 }
 
 impl<'a> Run<'a> {
-    fn new(plan: &'a Plan, tape: Option<Vec<Taped>>) -> Self {
+    fn new(plan: &'a Plan, watch: Watch) -> Self {
         let world = plan.world();
         Self {
             plan,
@@ -128,7 +146,7 @@ impl<'a> Run<'a> {
             mishaps_done: 0,
             numbers: 0,
             dice: Dice::fork(plan.seed, 2),
-            tape,
+            watch,
             clients_stopped: false,
             alarms: [u64::MAX; ALARMS],
             heap: BinaryHeap::new(),
@@ -210,8 +228,11 @@ impl<'a> Run<'a> {
     /// Makes a call to the world, and carries on with what comes of it.
     pub(crate) fn act(&mut self, seat: usize, act: Act) -> Result<(), Conviction> {
         let now = self.local(seat);
-        if let Some(tape) = &mut self.tape {
+        if let Some(tape) = &mut self.watch.tape {
             tape.push(Taped { seat, now, act });
+        }
+        if let Some(recorder) = &mut self.watch.recorder {
+            recorder.act(self.now, seat, &act);
         }
         let code = code_of(&act);
         let verdict = perform(&mut self.world, seat, now, &act)?;
@@ -223,7 +244,7 @@ impl<'a> Run<'a> {
         let place = usize::try_from(slot).unwrap_or(usize::MAX);
         let Some(delivery) = self.slab.get_mut(place).and_then(Option::take) else { return Ok(()) };
         let seat = match &delivery {
-            Delivery::Parcel(parcel) => seat_of(parcel.to),
+            Delivery::Parcel(parcel, ..) => seat_of(parcel.to),
             Delivery::Report { seat, .. } => *seat,
         };
         let resumes = self.paused_until.get(seat).copied().unwrap_or(0);
@@ -237,7 +258,7 @@ impl<'a> Run<'a> {
         }
         self.free.push(slot);
         match delivery {
-            Delivery::Parcel(parcel) => self.deliver(seat, parcel),
+            Delivery::Parcel(parcel, left, fate) => self.deliver(seat, parcel, (left, fate)),
             Delivery::Report { life, to, last, .. } => {
                 if self.lives.get(seat) != Some(&life) {
                     return Ok(());
@@ -247,14 +268,21 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn deliver(&mut self, seat: usize, parcel: Parcel) -> Result<(), Conviction> {
+    fn deliver(
+        &mut self,
+        seat: usize,
+        parcel: Parcel,
+        (left, fate): (u64, Fate),
+    ) -> Result<(), Conviction> {
         let from = seat_of(parcel.from);
         let cut = self.plan.cuts_in_flight && self.network.is_cut(from, seat);
-        if cut || self.world.running(seat).is_none() {
+        let lost = cut || self.world.running(seat).is_none();
+        self.record_message(&parcel, left, if lost { Fate::Lost } else { fate });
+        if lost {
             return Ok(());
         }
         let now = self.local(seat);
-        if let Some(tape) = &mut self.tape {
+        if let Some(tape) = &mut self.watch.tape {
             let act = Act::Deliver { from, mark: Mark::of(&parcel.body) };
             tape.push(Taped { seat, now, act });
         }
@@ -273,6 +301,9 @@ impl<'a> Run<'a> {
     ) -> Result<(), Conviction> {
         self.events += 1;
         self.carry();
+        if let Some(recorder) = &mut self.watch.recorder {
+            recorder.state(self.now, seat, self.world.view(seat));
+        }
         self.arm(seat)?;
         self.hash.add(self.now);
         let settled = u64::from(matches!(verdict, Some(Verdict::Ok | Verdict::Proposed { .. })));
@@ -303,14 +334,26 @@ impl<'a> Run<'a> {
                 let at = fate.first.unwrap_or(self.now) + self.plan.weather.delay_ns + 1;
                 self.post(at, Delivery::Report { seat: from, life, to, last });
             }
+            if fate.first.is_none() && fate.second.is_none() {
+                self.record_message(&parcel, self.now, Fate::Lost);
+            }
             if let Some(at) = fate.second {
-                self.post(at, Delivery::Parcel(parcel.clone()));
+                let copy = if fate.first.is_some() { Fate::Again } else { Fate::Delivered };
+                self.post(at, Delivery::Parcel(parcel.clone(), self.now, copy));
             }
             if let Some(at) = fate.first {
-                self.post(at, Delivery::Parcel(parcel));
+                self.post(at, Delivery::Parcel(parcel, self.now, Fate::Delivered));
             }
         }
         self.world.outbox = outbox;
+    }
+
+    fn record_message(&mut self, parcel: &Parcel, left: u64, fate: Fate) {
+        if let Some(recorder) = &mut self.watch.recorder {
+            let ends = (seat_of(parcel.from), seat_of(parcel.to));
+            let what = (kind_of(&parcel.body), words::message(&parcel.body));
+            recorder.message((left, self.now), ends, fate, what);
+        }
     }
 
     fn post(&mut self, at: u64, delivery: Delivery) {

@@ -11,8 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use quorate_raft::NodeId;
 
 use super::plan::{Options, Plan};
-use super::run::{Outcome, perform, run_plan};
+use super::run::{Outcome, Watch, perform, run_plan};
 use super::tape::{Act, Mark, Taped};
+use super::words;
 use crate::world::{Conviction, Input, Judge, Parcel, World, id_of};
 
 /// How many runs of a plan are tried.
@@ -39,12 +40,12 @@ pub struct Shrunk {
 /// What became of the seed, if it does not fail.
 pub fn shrink_seed(seed: u64, options: &Options) -> Result<Shrunk, Outcome> {
     let plan = Plan::of(seed, options);
-    let (outcome, _) = run_plan(&plan, None);
+    let (outcome, _) = run_plan(&plan, Watch::default());
     let Some(failure) = outcome.failure.clone() else { return Err(outcome) };
     let judge = failure.judge;
     let small = shrink_plan(plan.clone(), judge);
-    let (_, tape) = run_plan(&small, Some(Vec::new()));
-    let tape = tape.unwrap_or_default();
+    let (_, watch) = run_plan(&small, Watch { tape: Some(Vec::new()), recorder: None });
+    let tape = watch.tape.unwrap_or_default();
     let mishaps = (plan.mishaps.len(), small.mishaps.len());
     let events = outcome.events;
     if judge == Judge::Liveness {
@@ -69,7 +70,8 @@ fn shrink_plan(mut plan: Plan, judge: Judge) -> Plan {
         if left == 0 {
             return false;
         }
-        let (outcome, _) = run_plan(&Plan { mishaps: some.to_vec(), ..plan.clone() }, None);
+        let (outcome, _) =
+            run_plan(&Plan { mishaps: some.to_vec(), ..plan.clone() }, Watch::default());
         let like = outcome.failure.is_some_and(|failure| is_like(&failure, judge));
         let shorter = like && outcome.events <= events;
         if shorter {
@@ -221,7 +223,8 @@ fn tell(plan: &Plan, tape: &[Taped]) -> (Vec<String>, Option<Conviction>) {
     let mut stage = Stage::new(plan);
     let mut lines = Vec::new();
     for taped in tape {
-        let line = format!("{:>14} node {} {}", taped.now, id_of(taped.seat), name(&taped.act));
+        let line =
+            format!("{:>14} node {} {}", taped.now, id_of(taped.seat), words::act(&taped.act));
         let played = catch_unwind(AssertUnwindSafe(|| stage.play(taped)));
         let after = stage.world.view(taped.seat).map_or_else(
             || "down".to_owned(),
@@ -251,46 +254,6 @@ fn tell(plan: &Plan, tape: &[Taped]) -> (Vec<String>, Option<Conviction>) {
         }
     }
     (lines, None)
-}
-
-/// The names of the kinds of messages, by number.
-const KIND_NAMES: [&str; super::mishap::KINDS] = [
-    "RequestVote",
-    "Vote",
-    "AppendEntries",
-    "Appended",
-    "Heartbeat",
-    "HeartbeatReply",
-    "InstallSnapshot",
-    "ReadIndex",
-    "ReadIndexReply",
-    "TimeoutNow",
-    "Snapshot",
-];
-
-fn name(act: &Act) -> String {
-    match act {
-        Act::Start { .. } => "starts".to_owned(),
-        Act::Crash { kept } => format!("loses power, {kept} pending writes are kept"),
-        Act::Doom { units } => format!("will die after {units} effects of its next step"),
-        Act::Wake => "wakes".to_owned(),
-        Act::Sync { count } => format!("syncs {count} writes"),
-        Act::Deliver { from, mark } => {
-            let kind = KIND_NAMES.get(mark.kind).copied().unwrap_or("?");
-            format!("gets {kind} of term {} from {}", mark.term, id_of(*from))
-        }
-        Act::Propose { count } => format!("is given {count} proposals"),
-        Act::Read { context } => format!("is asked for read {context}"),
-        Act::Compact { kept } => format!("drops its log but for {kept} entries"),
-        Act::SyncFailed => "hears that a sync failed".to_owned(),
-        Act::DiskFault { .. } => "hears of a disk fault".to_owned(),
-        Act::Repaired => "hears that its disk is repaired".to_owned(),
-        Act::Unreachable { peer } => format!("hears that {} is unreachable", id_of(*peer)),
-        Act::SnapshotSent { to, last } => {
-            format!("hears that a snapshot to {} ended: {last:?}", id_of(*to))
-        }
-        Act::Transfer { to } => format!("is to hand over to {}", id_of(*to)),
-    }
 }
 
 #[cfg(test)]
