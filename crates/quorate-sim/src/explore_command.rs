@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use quorate_sim::explore::{BOUNDS, Bound, Bug, Limits, Report, Search, replay, walk};
 
 /// How to call it.
-const USAGE: &str = "Usage: quorate-sim explore --bound A|B|C|E|small [--seconds N] [--states N] [--walk SEED] \
+const USAGE: &str = "Usage: quorate-sim explore --bound A|B|C|E|small [--seconds N] [--states N] [--threads N] [--walk SEED] \
 [--term N] [--log N] [--budgets timeouts,beats,checks,proposals,crashes,drops,duplicates,reads] \
 [--bug NAME] [--save FILE] [--replay FILE]";
 
@@ -53,7 +53,7 @@ fn parse(arguments: &[String]) -> Result<Order, String> {
     let mut order = Order {
         bound: BOUNDS[0],
         bug: Bug::None,
-        limits: Limits { unique_max: u64::MAX },
+        limits: Limits { unique_max: u64::MAX, threads: cores() },
         time_max: None,
         walk_seed: None,
         save: None,
@@ -74,6 +74,7 @@ fn parse(arguments: &[String]) -> Result<Order, String> {
             "--budgets" => order.bound = order.bound.with_budgets(budgets(value)?),
             "--seconds" => order.time_max = Some(Duration::from_secs(number()?)),
             "--states" => order.limits.unique_max = number()?,
+            "--threads" => order.limits.threads = usize::try_from(number()?.max(1)).unwrap_or(1),
             "--walk" => order.walk_seed = Some(number()?),
             "--save" => order.save = Some(value.clone()),
             "--replay" => order.replay = Some(value.clone()),
@@ -81,6 +82,11 @@ fn parse(arguments: &[String]) -> Result<Order, String> {
         }
     }
     Ok(order)
+}
+
+/// How many threads the machine can run at once; 1 where the system does not tell.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Eight numbers with commas between.

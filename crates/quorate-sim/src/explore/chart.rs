@@ -89,7 +89,7 @@ impl Run {
     ) -> Result<Option<Result<(), String>>, String> {
         let name = name(action, universe)?;
         let mut next = World::default();
-        let verdict = self.world.act(action, universe, &mut next);
+        let verdict = self.world.act_alone(action, universe, &mut next);
         let known = matches!(verdict, Ok(Fate::Next));
         match &verdict {
             Ok(Fate::Next) | Err(_) => {}

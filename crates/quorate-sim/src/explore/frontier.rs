@@ -1,51 +1,65 @@
-//! The worlds found and not yet looked into, first in, first out, as few bytes as is easy: numbers of seven bits a byte, the
-//! lowest first, in chunks that are let go as soon as they are read.
+//! Worlds found and not yet looked into, as few bytes as is easy: numbers of seven bits a byte, the lowest first, in batches
+//! that are handed from thread to thread and let go as soon as they are read.
 
-use std::collections::VecDeque;
+/// How many worlds a batch holds: enough work to be worth a lock, little enough that no thread waits long for another one.
+const BATCH_WORLDS: usize = 1024;
 
-/// A chunk is closed when it is at least this long.
-const CHUNK_BYTES: usize = 1 << 20;
-
-/// A queue of lists of numbers.
+/// Lists of numbers.
 #[derive(Debug, Default)]
-pub(super) struct Frontier {
-    chunks: VecDeque<Vec<u8>>,
-    /// How much of the first chunk was read.
-    read: usize,
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    lists: usize,
 }
 
-impl Frontier {
-    /// Appends a list of so many numbers.
-    pub(super) fn push(&mut self, count: usize, numbers: impl Iterator<Item = u64>) {
-        if self.chunks.back().is_none_or(|chunk| chunk.len() >= CHUNK_BYTES) {
-            self.chunks.push_back(Vec::with_capacity(CHUNK_BYTES + (CHUNK_BYTES >> 6)));
+impl Batch {
+    /// Appends a list of so many numbers to the last of these batches, or to a new one.
+    pub(super) fn push(batches: &mut Vec<Self>, count: usize, numbers: impl Iterator<Item = u64>) {
+        if batches.last().is_none_or(|batch| batch.lists >= BATCH_WORLDS) {
+            if let Some(full) = batches.last_mut() {
+                full.bytes.shrink_to_fit();
+            }
+            batches.push(Self::default());
         }
-        let Some(chunk) = self.chunks.back_mut() else { return };
-        write(chunk, count as u64);
+        let Some(batch) = batches.last_mut() else { return };
+        batch.lists += 1;
+        write(&mut batch.bytes, count as u64);
         for number in numbers {
-            write(chunk, number);
+            write(&mut batch.bytes, number);
         }
     }
 
-    /// Takes the oldest list; `false` if there is none.
-    pub(super) fn pop(&mut self, numbers: &mut Vec<u64>) -> bool {
-        numbers.clear();
-        if self.chunks.front().is_some_and(|chunk| self.read >= chunk.len()) {
-            self.chunks.pop_front();
-            self.read = 0;
-        }
-        let Some(chunk) = self.chunks.front() else { return false };
-        let mut bytes = chunk.get(self.read..).unwrap_or_default().iter();
-        let before = bytes.len();
-        let count = read(&mut bytes);
-        numbers.extend((0..count).map(|_| read(&mut bytes)));
-        self.read += before - bytes.len();
-        true
+    /// How many lists it holds.
+    pub(super) fn len(&self) -> usize {
+        self.lists
     }
 
     /// How many bytes it takes.
     pub(super) fn size_bytes(&self) -> usize {
-        self.chunks.iter().map(Vec::capacity).sum()
+        self.bytes.capacity()
+    }
+
+    /// Reads it from the start.
+    pub(super) fn reader(&self) -> Reader<'_> {
+        Reader { bytes: self.bytes.iter() }
+    }
+}
+
+/// What is left to read of a batch.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    bytes: std::slice::Iter<'a, u8>,
+}
+
+impl Reader<'_> {
+    /// The next list; `false` if there is none.
+    pub(super) fn pop(&mut self, numbers: &mut Vec<u64>) -> bool {
+        numbers.clear();
+        if self.bytes.as_slice().is_empty() {
+            return false;
+        }
+        let count = read(&mut self.bytes);
+        numbers.extend((0..count).map(|_| read(&mut self.bytes)));
+        true
     }
 }
 
@@ -75,20 +89,23 @@ mod tests {
     use crate::Dice;
 
     #[test]
-    fn gives_back_what_was_put_in_across_chunks() {
+    fn gives_back_what_was_put_in_across_batches() {
         let mut dice = Dice::new(5);
-        let lists: Vec<Vec<u64>> = (0..60_000)
+        let lists: Vec<Vec<u64>> = (0..5 * BATCH_WORLDS / 2)
             .map(|_| (0..dice.below(9)).map(|_| dice.draw() >> dice.below(64)).collect())
             .collect();
-        let (mut frontier, mut taken) = (Frontier::default(), Vec::new());
+        let (mut batches, mut taken) = (Vec::new(), Vec::new());
         for list in &lists {
-            frontier.push(list.len(), list.iter().copied());
+            Batch::push(&mut batches, list.len(), list.iter().copied());
         }
-        assert!(frontier.chunks.len() > 1);
-        for list in &lists {
-            assert!(frontier.pop(&mut taken));
-            assert_eq!(&taken, list);
+        assert_eq!(batches.iter().map(Batch::len).collect::<Vec<_>>(), [1024, 1024, 512]);
+        let mut expected = lists.iter();
+        for batch in &batches {
+            let mut reader = batch.reader();
+            while reader.pop(&mut taken) {
+                assert_eq!(Some(&taken), expected.next());
+            }
         }
-        assert!(!frontier.pop(&mut taken));
+        assert_eq!(expected.next(), None);
     }
 }

@@ -22,6 +22,7 @@ mod chart;
 mod frontier;
 mod hash;
 mod judge;
+mod level;
 mod member;
 mod parcel;
 mod past;

@@ -1,21 +1,27 @@
-//! Breadth first through all worlds, so that the first counterexample is a shortest one.
+//! Breadth first through all worlds, level by level, so that the first counterexample is a shortest one.
 //!
 //! Worlds are numbered in the order in which they are found, and looked into in the same order. So the children of one world
 //! have consecutive numbers, and those of an earlier world come earlier: it takes one byte for each world to know how many
 //! children it has, and one for which action led to it, to find the way back from any world to the first.
 
+use std::sync::atomic::Ordering;
+use std::sync::{PoisonError, RwLock};
+
 use super::bound::{Bound, Bug};
 use super::chart;
-use super::frontier::Frontier;
+use super::frontier::Batch;
+use super::level::{Conviction, Harvest, Level, Tally};
 use super::universe::Universe;
 use super::visited::Visited;
-use super::world::{Action, Fate, World};
+use super::world::World;
 
 /// When to stop before all is explored.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// After so many different worlds.
+    /// After so many different worlds, or soon after.
     pub unique_max: u64,
+    /// How many threads work at it.
+    pub threads: usize,
 }
 
 /// What an exploration found.
@@ -53,27 +59,17 @@ pub struct Counterexample {
 /// An exploration under way.
 #[derive(Debug)]
 pub struct Search {
-    universe: Universe,
+    universe: RwLock<Universe>,
     visited: Visited,
     /// By number of a world: which action of its parent led to it.
     actions: Vec<u8>,
     /// By number of a world that was looked into: how many new worlds it led to.
     children: Vec<u8>,
-    frontier: Frontier,
+    /// The worlds of the level that is next.
+    worlds: Vec<Batch>,
+    tally: Tally,
     report: Report,
 }
-
-/// Buffers for one world's turn.
-#[derive(Default)]
-struct Desk {
-    world: World,
-    next: World,
-    actions: Vec<Action>,
-    numbers: Vec<u64>,
-}
-
-/// After so many worlds it is asked whether to stop.
-const PAUSE_WORLDS: u64 = 4096;
 
 impl Search {
     /// Prepares an exploration.
@@ -83,12 +79,21 @@ impl Search {
     pub fn new(bound: Bound, bug: Bug) -> Result<Self, String> {
         let mut universe = Universe::new(bound, bug);
         let world = World::first(&mut universe)?;
-        let (mut visited, mut frontier) = (Visited::new(), Frontier::default());
+        let (visited, mut worlds, tally) = (Visited::new(), Vec::new(), Tally::default());
         visited.insert(world.print());
-        world.pack(&mut frontier);
-        let report = Report { unique: 1, ..Report::default() };
-        let (actions, children) = (vec![0], Vec::new());
-        Ok(Self { universe, visited, actions, children, frontier, report })
+        world.pack(&mut worlds);
+        tally.unique.store(1, Ordering::Relaxed);
+        let bytes: usize = worlds.iter().map(Batch::size_bytes).sum();
+        tally.frontier_bytes.store(bytes as u64, Ordering::Relaxed);
+        Ok(Self {
+            universe: RwLock::new(universe),
+            visited,
+            actions: vec![0],
+            children: Vec::new(),
+            worlds,
+            tally,
+            report: Report::default(),
+        })
     }
 
     /// Explores level by level, until all is seen, a promise is broken, or `stop` says so; it is asked once in a while.
@@ -100,94 +105,70 @@ impl Search {
         limits: Limits,
         stop: &mut dyn FnMut(&Report) -> bool,
     ) -> Result<Report, String> {
-        let mut desk = Desk::default();
-        let mut level_end = self.report.unique;
-        while desk.world.unpack(&mut self.frontier, &mut desk.numbers, &self.universe)? {
-            let looked_into = self.children.len() as u64;
-            if looked_into == level_end {
-                level_end = self.report.unique;
-                self.report.depth += 1;
-            }
-            let pause = looked_into.is_multiple_of(PAUSE_WORLDS) && self.is_over(stop);
-            if pause || self.report.unique >= limits.unique_max {
+        while !self.worlds.is_empty() {
+            let worlds = std::mem::take(&mut self.worlds);
+            let shared = (&self.universe, &self.visited, &self.tally);
+            let level = Level::new(shared, limits.unique_max, self.children.len(), worlds);
+            let report = &mut self.report;
+            level.run(limits.threads, &mut |tally| {
+                take_stock(report, tally);
+                stop(report)
+            })?;
+            let (harvests, conviction) = level.end();
+            if let Some(conviction) = conviction {
+                self.convict(conviction)?;
                 return Ok(self.close(false));
             }
-            self.look_into(&mut desk)?;
-            if self.report.counterexample.is_some() {
-                return Ok(self.close(false));
+            let Some(harvests) = harvests else { return Ok(self.close(false)) };
+            for harvest in harvests {
+                self.store(harvest);
             }
+            self.report.depth += u64::from(!self.worlds.is_empty());
         }
         Ok(self.close(true))
     }
 
-    /// Takes stock; asks whether to stop.
-    fn is_over(&mut self, stop: &mut dyn FnMut(&Report) -> bool) -> bool {
-        let bytes = self.frontier.size_bytes() as u64;
-        self.report.frontier_bytes_max = self.report.frontier_bytes_max.max(bytes);
-        stop(&self.report)
+    /// Puts what was found in one batch behind what was found in the batches before it.
+    fn store(&mut self, harvest: Harvest) {
+        append(&mut self.actions, &harvest.actions);
+        append(&mut self.children, &harvest.children);
+        self.worlds.extend(harvest.worlds);
+    }
+
+    /// From the world, an action breaks a promise.
+    fn convict(&mut self, conviction: Conviction) -> Result<(), String> {
+        let Conviction { world, action, what } = conviction;
+        let mut path = path_to(world, &self.actions, &self.children);
+        path.push(action);
+        let universe = self.universe.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.report.counterexample = Some(chart::by_numbers(what, &path, universe)?);
+        Ok(())
     }
 
     fn close(mut self, complete: bool) -> Report {
+        take_stock(&mut self.report, &self.tally);
         self.report.complete = complete;
         let links = self.actions.capacity() + self.children.capacity();
         self.report.seen_bytes = (self.visited.size_bytes() + links) as u64;
-        self.report.parts = self.universe.counts();
+        let universe = self.universe.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.report.parts = universe.counts();
         self.report
-    }
-
-    fn look_into(&mut self, desk: &mut Desk) -> Result<(), String> {
-        desk.world.actions(&self.universe, &mut desk.actions)?;
-        let mut children = 0;
-        for (action, number) in desk.actions.iter().zip(0_u8..) {
-            let fate = desk.world.act(*action, &mut self.universe, &mut desk.next);
-            let fate = fate.and_then(|fate| self.arrive(fate, action.place, number, &desk.next));
-            match fate {
-                Ok(new) => children += u8::from(new),
-                Err(what) => return self.convict(what, number),
-            }
-        }
-        reserve(&mut self.children);
-        self.children.push(children);
-        Ok(())
-    }
-
-    /// Takes in a next world; says whether it is new.
-    fn arrive(
-        &mut self,
-        fate: Fate,
-        place: usize,
-        number: u8,
-        next: &World,
-    ) -> Result<bool, String> {
-        if fate != Fate::Next {
-            return Ok(false);
-        }
-        self.report.generated += 1;
-        if !self.visited.insert(next.print()) {
-            return Ok(false);
-        }
-        self.report.unique += 1;
-        next.judge(place, &self.universe)?;
-        next.pack(&mut self.frontier);
-        reserve(&mut self.actions);
-        self.actions.push(number);
-        Ok(true)
-    }
-
-    /// The world that is looked into breaks a promise by that action.
-    fn convict(&mut self, what: String, number: u8) -> Result<(), String> {
-        let mut path = path_to(self.children.len(), &self.actions, &self.children);
-        path.push(number);
-        self.report.counterexample = Some(chart::by_numbers(what, &path, &mut self.universe)?);
-        Ok(())
     }
 }
 
-/// Makes room, a sixteenth at a time; a vector left to itself would double.
-fn reserve(links: &mut Vec<u8>) {
-    if links.len() == links.capacity() {
-        links.reserve_exact((links.len() >> 4) + 4096);
+fn take_stock(report: &mut Report, tally: &Tally) {
+    report.unique = tally.unique.load(Ordering::Relaxed);
+    report.generated = tally.generated.load(Ordering::Relaxed);
+    let bytes = tally.frontier_bytes.load(Ordering::Relaxed);
+    report.frontier_bytes_max = report.frontier_bytes_max.max(bytes);
+}
+
+/// Appends, and makes room a sixteenth at a time; a vector left to itself would double.
+fn append(links: &mut Vec<u8>, more: &[u8]) {
+    if links.capacity() - links.len() < more.len() {
+        links.reserve_exact(more.len() + (links.len() >> 4));
     }
+    links.extend_from_slice(more);
 }
 
 /// The actions from the first world to the one with this number, which has no smaller number than any that was looked into.
@@ -212,12 +193,12 @@ mod tests {
     use super::super::replay;
     use super::*;
 
-    const ALL: Limits = Limits { unique_max: u64::MAX };
+    const ALL: Limits = Limits { unique_max: u64::MAX, threads: 2 };
 
     fn explore(bound: &str, bug: Bug, unique_max: u64) -> Report {
         let bound = Bound::named(bound).expect("a bound");
         let search = Search::new(bound, bug).expect("a first world");
-        search.run(Limits { unique_max }, &mut |_| false).expect("an exploration")
+        search.run(Limits { unique_max, threads: 2 }, &mut |_| false).expect("an exploration")
     }
 
     /// Each planted bug is found, the run leads to it again, and the same run is harmless without the bug.
@@ -271,6 +252,29 @@ mod tests {
         let report = search.run(ALL, &mut |_| false).expect("an exploration");
         assert_eq!(report.counterexample, None);
         assert!(report.complete && report.unique > 1_000, "{report:?}");
+    }
+
+    /// What is found does not depend on how many threads look for it.
+    #[test]
+    fn two_threads_find_what_one_finds() {
+        let bound = Bound::named("small").expect("a bound").with_budgets([2, 0, 0, 1, 1, 0, 0, 0]);
+        let [one, two] = [1, 2].map(|threads| {
+            let search = Search::new(bound, Bug::None).expect("a first world");
+            let limits = Limits { threads, ..ALL };
+            let report = search.run(limits, &mut |_| false).expect("an exploration");
+            let found = report.counterexample.is_some();
+            (report.complete, report.unique, report.generated, report.depth, found)
+        });
+        assert!(one.0 && one.1 > 10_000, "{one:?}");
+        assert_eq!(one, two);
+        let [one, two] = [1, 2].map(|threads| {
+            let search = Search::new(bound, Bug::ForgetVote).expect("a first world");
+            let limits = Limits { threads, ..ALL };
+            let report = search.run(limits, &mut |_| false).expect("an exploration");
+            report.counterexample.map(|found| found.script.len())
+        });
+        assert!(one.is_some());
+        assert_eq!(one, two);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! A world is then a few numbers, and what an input does to a member is worked out once, by the real core, and looked up ever
 //! after: the core is a function, and there are far fewer members than worlds. Two members are the same when the words that
 //! they write out are ([`Member::words`]).
+//!
+//! Nearly all of the time it is only read, by all threads at once. Whoever meets something new makes it learn that, and
+//! then asks again.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -11,7 +14,7 @@ use std::ops::Range;
 use quorate_raft::{NodeId, ReadContext, ReadGrant, Role, Term, Timer};
 
 use super::bound::{Bound, Bug};
-use super::hash::{Prints, prints_of};
+use super::hash::{Prints, print_of, prints_of};
 use super::member::{Input, Member, Parcel};
 use super::parcel;
 use super::past::Past;
@@ -95,6 +98,30 @@ pub(super) struct Face {
     pub(super) log: Terms,
     pub(super) disk: Terms,
     pub(super) unsynced: u8,
+}
+
+/// Why an action could not be looked up.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// It breaks this rule.
+    Broken(String),
+    /// The universe must first learn this; then the same can be asked again.
+    Lacks(Lack),
+}
+
+impl From<String> for Halt {
+    fn from(what: String) -> Self {
+        Self::Broken(what)
+    }
+}
+
+/// What the universe has not seen yet.
+#[derive(Debug)]
+pub(super) enum Lack {
+    /// What an act does to a member.
+    Outcome(Id, Act),
+    /// A past.
+    Past(Past),
 }
 
 /// A member, seen once.
@@ -225,11 +252,11 @@ impl Universe {
         self.pasts.get(id).ok_or_else(unknown)
     }
 
-    pub(super) fn sent(&self, range: Range<u32>) -> &[Id] {
+    pub(super) fn sent(&self, range: &Range<u32>) -> &[Id] {
         self.sent.get(range.start as usize..range.end as usize).unwrap_or_default()
     }
 
-    pub(super) fn answers(&self, range: Range<u32>) -> &[Answer] {
+    pub(super) fn answers(&self, range: &Range<u32>) -> &[Answer] {
         self.answers.get(range.start as usize..range.end as usize).unwrap_or_default()
     }
 
@@ -243,6 +270,14 @@ impl Universe {
         self.members.number(prints[0], || Local { face: face_of(&member), member, prints })
     }
 
+    /// The number of a past that was seen before.
+    pub(super) fn past_known(&self, past: Past) -> Result<Id, Halt> {
+        let mut words = Vec::new();
+        past.words(0, &mut words);
+        let known = self.pasts.numbers.get(&print_of(3, &words));
+        known.copied().ok_or(Halt::Lacks(Lack::Past(past)))
+    }
+
     pub(super) fn past_id(&mut self, past: Past) -> Id {
         let prints = prints_of(3, |renaming, out| past.words(renaming, out));
         self.pasts.number(prints[0], || (past, prints))
@@ -253,18 +288,26 @@ impl Universe {
         self.parcels.number(prints[0], || (parcel, prints))
     }
 
-    /// What an act does to a member.
+    /// What an act does to a member, if that was worked out before.
+    pub(super) fn outcome(&self, member: Id, act: Act) -> Result<&Outcome, Halt> {
+        self.outcomes.get(&key_of(member, act)).ok_or(Halt::Lacks(Lack::Outcome(member, act)))
+    }
+
+    /// Takes in what was asked for and not known.
     ///
     /// # Errors
     /// Says which rule the member broke.
-    pub(super) fn outcome(&mut self, member: Id, act: Act) -> Result<Outcome, String> {
-        let key = u64::from(member) << 32 | act.code();
-        if let Some(known) = self.outcomes.get(&key) {
-            return Ok(known.clone());
+    pub(super) fn learn(&mut self, lack: Lack) -> Result<(), String> {
+        match lack {
+            Lack::Past(past) => {
+                self.past_id(past);
+            }
+            Lack::Outcome(member, act) => {
+                let outcome = self.work_out(member, act)?;
+                self.outcomes.insert(key_of(member, act), outcome);
+            }
         }
-        let outcome = self.work_out(member, act)?;
-        self.outcomes.insert(key, outcome.clone());
-        Ok(outcome)
+        Ok(())
     }
 
     fn work_out(&mut self, id: Id, act: Act) -> Result<Outcome, String> {
@@ -300,6 +343,10 @@ impl Universe {
         let member = if outside { id } else { self.member_id(stepped.member) };
         Ok(Outcome { member, sent, answers, outside })
     }
+}
+
+fn key_of(member: Id, act: Act) -> u64 {
+    u64::from(member) << 32 | act.code()
 }
 
 fn range_of(first: usize, end: usize) -> Range<u32> {

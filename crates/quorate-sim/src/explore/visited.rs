@@ -6,6 +6,10 @@
 //!
 //! Invariants, of each shard: elements rise; none stands before its home; there is no gap between an element and its home. A
 //! zero is a gap; a fingerprint of zero counts as one.
+//!
+//! Each shard has a lock of its own: two threads seldom want the same one.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many tables share the load, by the first bits of the fingerprint. Each grows alone, so that growing needs little room.
 const SHARDS_BITS: u32 = 8;
@@ -21,7 +25,7 @@ const SLACK: usize = 32;
 /// A set of fingerprints.
 #[derive(Debug)]
 pub(super) struct Visited {
-    shards: Vec<Shard>,
+    shards: Vec<Mutex<Shard>>,
 }
 
 #[derive(Debug)]
@@ -34,20 +38,26 @@ struct Shard {
 impl Visited {
     /// The empty set.
     pub(super) fn new() -> Self {
-        Self { shards: (0..1_usize << SHARDS_BITS).map(|_| Shard::new(SLOTS_MIN)).collect() }
+        let shard = |_| Mutex::new(Shard::new(SLOTS_MIN));
+        Self { shards: (0..1_usize << SHARDS_BITS).map(shard).collect() }
     }
 
     /// Adds a fingerprint; says whether it is new.
-    pub(super) fn insert(&mut self, print: u128) -> bool {
+    pub(super) fn insert(&self, print: u128) -> bool {
         let print = print.max(1);
         let shard = usize::try_from(print >> (128 - SHARDS_BITS)).unwrap_or(0);
-        self.shards.get_mut(shard).is_some_and(|shard| shard.insert(print))
+        self.shards.get(shard).is_some_and(|shard| open(shard).insert(print))
     }
 
     /// How many bytes the tables take.
     pub(super) fn size_bytes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.slots.capacity() * size_of::<u128>()).sum()
+        self.shards.iter().map(|shard| open(shard).slots.capacity() * size_of::<u128>()).sum()
     }
+}
+
+/// A shard for this thread alone. Nothing that is done with one can fail half way.
+fn open(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shard {
@@ -133,11 +143,12 @@ mod tests {
     use crate::Dice;
 
     fn check(prints: impl Iterator<Item = u128>) -> Visited {
-        let (mut visited, mut naive) = (Visited::new(), BTreeSet::new());
+        let (visited, mut naive) = (Visited::new(), BTreeSet::new());
         for print in prints {
             assert_eq!(visited.insert(print), naive.insert(print.max(1)), "{print:x}");
         }
         for shard in &visited.shards {
+            let shard = open(shard);
             let held: Vec<u128> = shard.slots.iter().copied().filter(|slot| *slot != 0).collect();
             assert!(held.is_sorted());
             assert_eq!(held.len(), shard.count);

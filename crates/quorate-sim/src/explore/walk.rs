@@ -75,7 +75,7 @@ fn step(
     let start = dice.position(actions.len());
     let order = (start..actions.len()).chain(0..start);
     for (number, action) in order.filter_map(|number| Some((number, actions.get(number)?))) {
-        let fate = world.act(*action, universe, next);
+        let fate = world.act_alone(*action, universe, next);
         if !matches!(fate, Ok(Fate::Same | Fate::Outside)) {
             return Some((u8::try_from(number).unwrap_or(u8::MAX), action.place, fate));
         }

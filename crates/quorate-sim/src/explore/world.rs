@@ -3,11 +3,11 @@
 use quorate_raft::{Message, NodeId, Timer};
 
 use super::bound::{Spend, left, spent};
-use super::frontier::Frontier;
+use super::frontier::{Batch, Reader};
 use super::hash::{Prints, RENAMINGS, add, remove, world_print};
 use super::member::Member;
 use super::past::Past;
-use super::universe::{Act, Id, Universe};
+use super::universe::{Act, Halt, Id, Universe};
 use super::{MEMBERS, judge, parcel};
 
 /// The most things that may be possible in one world: the number of one fits a byte.
@@ -80,25 +80,26 @@ impl World {
         Ok(())
     }
 
-    /// Puts itself at the end of the queue.
-    pub(super) fn pack(&self, queue: &mut Frontier) {
+    /// Puts itself at the end of the worlds in waiting.
+    pub(super) fn pack(&self, queue: &mut Vec<Batch>) {
         let [one, two, three] = self.members;
         let head =
             [self.budgets, u64::from(one), u64::from(two), u64::from(three), u64::from(self.past)];
-        queue.push(
+        Batch::push(
+            queue,
             head.len() + self.network.len(),
             head.into_iter().chain(self.network.iter().copied().map(u64::from)),
         );
     }
 
-    /// Becomes the oldest world of the queue; `false` if there is none. `numbers` is a buffer.
+    /// Becomes the next world of a batch; `false` if there is none. `numbers` is a buffer.
     pub(super) fn unpack(
         &mut self,
-        queue: &mut Frontier,
+        reader: &mut Reader<'_>,
         numbers: &mut Vec<u64>,
         universe: &Universe,
     ) -> Result<bool, String> {
-        if !queue.pop(numbers) {
+        if !reader.pop(numbers) {
             return Ok(false);
         }
         let id = |number: u64| Id::try_from(number).unwrap_or(Id::MAX);
@@ -193,13 +194,13 @@ impl World {
     /// A message that changes nothing stays where it is: the world without it can do nothing that this one can't.
     ///
     /// # Errors
-    /// Says which rule is broken then.
+    /// Says which rule is broken then, or what the universe must learn first.
     pub(super) fn act(
         &self,
         action: Action,
-        universe: &mut Universe,
+        universe: &Universe,
         next: &mut Self,
-    ) -> Result<Fate, String> {
+    ) -> Result<Fate, Halt> {
         let before = self.members.get(action.place).copied().unwrap_or_default();
         let outcome = universe.outcome(before, action.act)?;
         if outcome.outside {
@@ -217,15 +218,34 @@ impl World {
             next.network.retain(|other| *other != parcel);
             remove(&mut next.sums, &universe.parcel(parcel)?.1);
         }
-        for parcel in universe.sent(outcome.sent) {
+        for parcel in universe.sent(&outcome.sent) {
             if let Err(at) = next.network.binary_search(parcel) {
                 next.network.insert(at, *parcel);
                 add(&mut next.sums, &universe.parcel(*parcel)?.1);
             }
         }
         next.bury(universe)?;
-        next.remember(action, outcome.answers, universe)?;
+        next.remember(action, &outcome.answers, universe)?;
         Ok(Fate::Next)
+    }
+
+    /// The same for whoever has the universe to itself.
+    ///
+    /// # Errors
+    /// Says which rule is broken then.
+    pub(super) fn act_alone(
+        &self,
+        action: Action,
+        universe: &mut Universe,
+        next: &mut Self,
+    ) -> Result<Fate, String> {
+        loop {
+            match self.act(action, universe, next) {
+                Ok(fate) => return Ok(fate),
+                Err(Halt::Broken(what)) => return Err(what),
+                Err(Halt::Lacks(lack)) => universe.learn(lack)?,
+            }
+        }
     }
 
     /// Takes messages off the network that can never do anything again.
@@ -258,9 +278,9 @@ impl World {
     fn remember(
         &mut self,
         action: Action,
-        answers: std::ops::Range<u32>,
-        universe: &mut Universe,
-    ) -> Result<(), String> {
+        answers: &std::ops::Range<u32>,
+        universe: &Universe,
+    ) -> Result<(), Halt> {
         let face = *universe.face(self.members.get(action.place).copied().unwrap_or_default())?;
         let node = u8::try_from(action.place + 1).unwrap_or(u8::MAX);
         let past = &universe.past(self.past)?.0;
@@ -276,8 +296,9 @@ impl World {
         for answer in universe.answers(answers) {
             past.answer(*answer)?;
         }
+        let past = universe.past_known(past)?;
         remove(&mut self.sums, &universe.past(self.past)?.1);
-        self.past = universe.past_id(past);
+        self.past = past;
         add(&mut self.sums, &universe.past(self.past)?.1);
         Ok(())
     }
