@@ -11,9 +11,10 @@ use serde::Deserialize;
 use crate::cargo;
 
 /// Arrows inside a layer, each for a reason that stands in `ARCHITECTURE.md`.
-const WITHIN_LAYER: [(&str, &str); 9] = [
+const WITHIN_LAYER: [(&str, &str); 10] = [
     ("quorate-bft", "quorate-crypto"),
     ("quorate-bft", "quorate-raft"),
+    ("quorate-flight", "quorate-raft"),
     ("quorate-kv", "quorate-engine"),
     ("quorate-kv", "quorate-proto"),
     ("quorate-placement", "quorate-node"),

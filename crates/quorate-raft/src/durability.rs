@@ -149,6 +149,31 @@ impl Durability {
         out.extend(self.pending.iter().flat_map(|pending| [pending.token.0, pending.upto.0]));
     }
 
+    /// Writes out the ledger, between two steps.
+    #[cfg(feature = "record")]
+    pub(crate) fn image(&self, out: &mut impl crate::record::Sink) {
+        out.put_all([self.issued.0, self.done.0, self.durable.0, self.hard_state.0]);
+        out.put(self.pending.len() as u64);
+        for pending in &self.pending {
+            out.put_all([pending.token.0, pending.upto.0, pending.since.0]);
+        }
+    }
+
+    /// The ledger that was written out.
+    #[cfg(feature = "record")]
+    pub(crate) fn from_image(
+        reader: &mut crate::record::Reader<'_>,
+    ) -> Result<Self, crate::record::RecordError> {
+        let issued = IoToken(reader.up_to("token", 1 << 62)?);
+        let (done, durable, hard_state) = (reader.token()?, reader.index()?, reader.token()?);
+        let count = reader.count("number of writes")?;
+        let pending = reader.list(count, |reader| {
+            let (token, upto) = (reader.token()?, reader.index()?);
+            Ok(Pending { token, upto, since: reader.moment()? })
+        })?;
+        Ok(Self { issued, done, durable, hard_state, staged: false, pending })
+    }
+
     /// Since when the oldest write has been under way.
     pub(crate) fn oldest_since(&self) -> Option<Mono> {
         self.pending.front().map(|pending| pending.since)

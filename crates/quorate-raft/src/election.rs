@@ -59,6 +59,25 @@ impl Ballot {
         self.votes.iter().copied()
     }
 
+    /// Writes out every answer so far.
+    #[cfg(feature = "record")]
+    pub(crate) fn image(&self, out: &mut impl crate::record::Sink) {
+        out.put(self.votes.len() as u64);
+        for (node, granted) in &self.votes {
+            out.put_all([node.0, u64::from(*granted)]);
+        }
+    }
+
+    /// The answers that were written out.
+    #[cfg(feature = "record")]
+    pub(crate) fn from_image(
+        reader: &mut crate::record::Reader<'_>,
+    ) -> Result<Self, crate::record::RecordError> {
+        let count = reader.count("number of votes")?;
+        let votes = reader.list(count, |reader| Ok((reader.node()?, reader.flag()?)))?;
+        Ok(Self { votes })
+    }
+
     pub(crate) fn vote_of(&self, node: NodeId) -> Option<bool> {
         self.votes.iter().find(|(voter, _)| *voter == node).map(|(_, vote)| *vote)
     }

@@ -54,6 +54,28 @@ impl Inflights {
         out.extend(self.appends.iter().flat_map(|(last, bytes)| [last.0, *bytes]));
     }
 
+    /// Writes out what is under way.
+    #[cfg(feature = "record")]
+    pub(crate) fn image(&self, out: &mut impl crate::record::Sink) {
+        out.put(self.appends.len() as u64);
+        for (last, bytes) in &self.appends {
+            out.put_all([last.0, *bytes]);
+        }
+    }
+
+    /// What was written out as under way.
+    #[cfg(feature = "record")]
+    pub(crate) fn from_image(
+        reader: &mut crate::record::Reader<'_>,
+    ) -> Result<Self, crate::record::RecordError> {
+        let count = reader.count("number of appends")?;
+        let appends: VecDeque<(Index, u64)> = reader.list(count, |reader| {
+            Ok((reader.index()?, reader.up_to("size of an append", 1 << 43)?))
+        })?;
+        let bytes = appends.iter().map(|(_, bytes)| *bytes).sum();
+        Ok(Self { appends, bytes })
+    }
+
     /// Whether the sum is right and positions rise.
     pub(crate) fn is_consistent(&self, appends_max: usize) -> bool {
         let sum: u64 = self.appends.iter().map(|(_, bytes)| *bytes).sum();

@@ -53,6 +53,7 @@
 //! | linearizable reads | `read` | thesis 6.4 |
 //! | snapshots, restart | `snapshot`, `recover` | paper 7 |
 //! | handing leadership over, disk faults | `transfer`, `fault` | thesis 3.10 |
+//! | what a recorder writes down of a member (feature `record`) | `record` | |
 //! | what must always hold | `invariants` | figure 3 |
 //!
 //! "Paper" is Ongaro and Ousterhout, "In search of an understandable consensus algorithm", extended version, 2014; "thesis" is
@@ -84,6 +85,8 @@ mod progress;
 mod quorum;
 mod random;
 mod read;
+#[cfg(feature = "record")]
+mod record;
 mod recover;
 mod replication;
 mod snapshot;
@@ -106,5 +109,9 @@ pub use machine::Core;
 pub use membership::{Membership, SnapshotMeta};
 pub use message::{AppendOutcome, HardState, Message};
 pub use progress::ProgressState;
+#[cfg(feature = "record")]
+pub use record::event::RecordedEvent;
+#[cfg(feature = "record")]
+pub use record::{EVENT_ENTRIES_MAX, IMAGE_ENTRIES_MAX, RecordError, Sink};
 pub use recover::{RecoverError, Recovered};
 pub use view::{PeerView, View};

@@ -201,6 +201,38 @@ impl Log {
         out.extend(self.sizes.iter().map(|size| u64::from(*size)));
     }
 
+    /// Writes out the whole log; the sizes that are the same and follow each other, as one.
+    #[cfg(feature = "record")]
+    pub(crate) fn image(&self, out: &mut impl crate::record::Sink) {
+        crate::record::put_id(self.base, out);
+        out.put_all([self.last.index.0 - self.base.index.0, self.runs.len() as u64]);
+        for run in &self.runs {
+            out.put_all([run.first.0, run.term.0]);
+        }
+        crate::record::put_runs(self.sizes.iter(), out, |size, out| out.put(u64::from(**size)));
+    }
+
+    /// The log that was written out.
+    #[cfg(feature = "record")]
+    pub(crate) fn from_image(
+        reader: &mut crate::record::Reader<'_>,
+    ) -> Result<Self, crate::record::RecordError> {
+        let base = reader.id()?;
+        let count = reader.up_to("number of entries", crate::record::IMAGE_ENTRIES_MAX)?;
+        let terms = reader.up_to("number of terms", count)?;
+        let runs: VecDeque<TermRun> = reader
+            .list(terms, |reader| Ok(TermRun { first: reader.index()?, term: reader.term()? }))?;
+        let mut sizes = VecDeque::new();
+        reader.runs(count, |reader, same| {
+            let size = reader.bytes()?;
+            sizes.extend((0..same).map(|_| size));
+            Ok(())
+        })?;
+        let term = runs.back().map_or(base.term, |run| run.term);
+        let last = EntryId { term, index: Index(base.index.0.saturating_add(count)) };
+        Ok(Self { base, last, runs, sizes })
+    }
+
     /// Where the size of `index` is. Positions are within memory, so the conversion can't lose.
     fn offset(&self, index: Index) -> usize {
         usize::try_from(index.0.saturating_sub(self.base.index.0 + 1)).unwrap_or(usize::MAX)

@@ -22,6 +22,20 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// Writes out where the stream is.
+    #[cfg(feature = "record")]
+    pub(crate) fn image(&self, out: &mut impl crate::record::Sink) {
+        out.put(self.state);
+    }
+
+    /// The stream, from there on.
+    #[cfg(feature = "record")]
+    pub(crate) fn from_image(
+        reader: &mut crate::record::Reader<'_>,
+    ) -> Result<Self, crate::record::RecordError> {
+        reader.word().map(|state| Self { state })
+    }
+
     /// A wait in `[least_ns, 2 * least_ns)` (Raft paper 5.2: randomised, so that split votes are rare).
     pub(crate) fn timeout(&mut self, least_ns: u64) -> u64 {
         least_ns.saturating_add(self.next() % least_ns.max(1))

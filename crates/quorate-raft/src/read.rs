@@ -126,6 +126,32 @@ impl Reads {
         );
     }
 
+    /// Writes out the reads under way.
+    #[cfg(feature = "record")]
+    pub(crate) fn image(&self, out: &mut impl crate::record::Sink) {
+        out.put_all([self.asked, self.answered, self.salt, self.queue.len() as u64]);
+        for read in &self.queue {
+            out.put_all([read.context.0, read.round, read.index.0, read.since.0]);
+            out.put_option(read.from.map(|node| node.0));
+        }
+    }
+
+    /// The reads that were written out.
+    #[cfg(feature = "record")]
+    pub(crate) fn from_image(
+        reader: &mut crate::record::Reader<'_>,
+    ) -> Result<Self, crate::record::RecordError> {
+        let asked = reader.up_to("read round", 1 << 62)?;
+        let (answered, salt) = (reader.word()?, reader.word()?);
+        let count = reader.count("number of reads")?;
+        let queue = reader.list(count, |reader| {
+            let (context, round) = (ReadContext(reader.word()?), reader.word()?);
+            let (index, since) = (reader.index()?, reader.moment()?);
+            Ok(Read { context, from: reader.some_node()?, round, index, since })
+        })?;
+        Ok(Self { queue, asked, answered, salt })
+    }
+
     /// Whether the fields agree with each other.
     pub(crate) fn is_consistent(&self) -> bool {
         let rounds = self.queue.iter().map(|read| read.round);
