@@ -37,7 +37,15 @@ impl Group {
     ) -> Verdict {
         let mut effects = std::mem::take(&mut self.effects);
         effects.clear();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.before(round.now, &self.core, event);
+        }
         let verdict = self.core.step(round.now, event, &mut effects);
+        if let Some(recorder) = &mut self.recorder
+            && let Err(broken) = recorder.after(&self.core, verdict, &effects)
+        {
+            round.out.broken.get_or_insert((self.id, broken));
+        }
         self.carry_out(&mut effects, content, round);
         self.effects = effects;
         verdict

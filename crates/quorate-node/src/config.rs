@@ -34,6 +34,9 @@ pub struct NodeConfig {
     pub snapshot_count: u64,
     /// How many entries stay before the state machine's durable index, for followers that lag a little.
     pub snapshot_catchup_entries: u64,
+    /// How much memory the flight recorder of each group takes, in bytes; 0: there is none, and nobody checks the core's
+    /// invariants.
+    pub flight_bytes_max: usize,
 }
 
 impl NodeConfig {
@@ -55,6 +58,7 @@ impl NodeConfig {
             apply_bytes_max: 64 << 20,
             snapshot_count: 10_000,
             snapshot_catchup_entries: 5_000,
+            flight_bytes_max: quorate_flight::RING_BYTES_DEFAULT,
         }
     }
 

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use quorate_flight::Recorder;
 use quorate_raft::{
     Core, Event, GroupId, Index, IoToken, Mono, NodeId, Reject, Role, Term, Verdict,
 };
@@ -30,6 +31,7 @@ pub(crate) struct Group {
     pub(crate) id: GroupId,
     pub(crate) core: Core,
     pub(crate) effects: quorate_raft::Effects,
+    pub(crate) recorder: Option<Recorder>,
     pub(crate) cache: EntryCache,
     /// Messages that wait for a token.
     pub(crate) held: Vec<(IoToken, NodeId, PeerMessage)>,
@@ -73,6 +75,7 @@ impl Group {
         id: GroupId,
         core: Core,
         cache: EntryCache,
+        recorder: Option<Recorder>,
         applied: Index,
         now: Mono,
     ) -> Self {
@@ -80,6 +83,7 @@ impl Group {
             id,
             core,
             effects: quorate_raft::Effects::default(),
+            recorder,
             cache,
             held: Vec::new(),
             committed: applied,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use quorate_flight::Recorder;
 use quorate_raft::{
     Core, EntryId, GroupId, HardState, Index, Membership, Mono, RecoverError, Recovered,
     SnapshotMeta, View,
@@ -122,6 +123,13 @@ impl Node {
         self.groups.get(&group).map(|group| group.core.view())
     }
 
+    /// The flight recording of `group`: what its core was told of late, as a file for `quorate-sim replay`. `None` if there is no
+    /// such group, or no recorder. May be called at any time, also from a panic in the middle of a step.
+    pub fn recording(&self, group: GroupId) -> Option<Vec<u8>> {
+        let recorder = self.groups.get(&group)?.recorder.as_ref()?;
+        Some(recorder.recording(group))
+    }
+
     /// How far the log of `group` is committed, as far as this node gave it out, and applied.
     pub fn progress(&self, group: GroupId) -> Option<Progress> {
         self.groups.get(&group).map(|group| Progress {
@@ -168,7 +176,9 @@ fn recover_group(
     let recovered = Recovered { hard_state: log.hard_state, base, entries, applied };
     let core = Core::recover(config.raft.clone(), recovered, now, seed)?;
     cache.evict(applied);
-    Ok(Group::new(group, core, cache, applied, now))
+    let flight_bytes_max = config.flight_bytes_max;
+    let recorder = (flight_bytes_max > 0).then(|| Recorder::new(flight_bytes_max));
+    Ok(Group::new(group, core, cache, recorder, applied, now))
 }
 
 /// The group an event is for; `None`: all of them.

@@ -1,7 +1,8 @@
 //! What a node wants done.
 
 use quorate_raft::{
-    EntryRange, GroupId, HardState, Index, IoToken, NodeId, Notice, Role, SnapshotMeta, Term,
+    Broken, EntryRange, GroupId, HardState, Index, IoToken, NodeId, Notice, Role, SnapshotMeta,
+    Term,
 };
 
 use crate::{Entry, LogError, LogRecord, PeerMessage};
@@ -15,6 +16,8 @@ use crate::{Entry, LogError, LogRecord, PeerMessage};
 ///    [`NodeEffects::tokens`]. Before an [`NodeIo::Install`] is appended, the state machine is the snapshot, durably;
 /// 4. give the answers;
 /// 5. if `fault` is set, stop: the log is not readable.
+///
+/// But if `broken` is set, none of this: keep what [`Node::recording`](crate::Node::recording) gives, and stop.
 #[derive(Debug, Default)]
 pub struct NodeEffects {
     /// What must become durable, in this order.
@@ -35,6 +38,8 @@ pub struct NodeEffects {
     pub notices: Vec<(GroupId, Notice)>,
     /// The log could not give back what it took.
     pub fault: Option<LogError>,
+    /// The core of a group is broken. It may have been for some steps: nothing of this round may be carried out.
+    pub broken: Option<(GroupId, Broken)>,
 }
 
 impl NodeEffects {
@@ -49,6 +54,7 @@ impl NodeEffects {
         self.roles.clear();
         self.notices.clear();
         self.fault = None;
+        self.broken = None;
     }
 
     /// The newest token of each group in `io`.

@@ -9,5 +9,6 @@
 )]
 
 mod promises;
+mod recordings;
 mod scenarios;
 mod world;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::recordings;
 use crate::world::{ELECTION_NS, Outcome, World};
 
 /// The proposals' and reads' deadline, and the time an election may take on top.
@@ -14,6 +15,9 @@ pub(crate) fn check(world: &World) {
     nothing_is_applied_twice(&longest);
     answers_are_true(world, &longest);
     everything_is_answered(world);
+    for running in world.running.values() {
+        recordings::agree(&running.node);
+    }
 }
 
 fn longest_machine(world: &World) -> Vec<u64> {

@@ -17,6 +17,7 @@ fn small_limits(config: &mut NodeConfig) {
     config.batch_entries_max = 7;
     config.inbox_max = 20;
     config.apply_bytes_max = 300;
+    config.flight_bytes_max = 64 << 10;
 }
 
 fn other_than(world: &World, id: NodeId) -> NodeId {

@@ -11,6 +11,8 @@ use quorate_raft::{
     Config, EntryId, EntryKind, GroupId, Index, Membership, Mono, NodeId, Role, SnapshotMeta, Term,
 };
 
+use crate::recordings;
+
 pub(crate) const GROUP: GroupId = GroupId(0);
 pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const ELECTION_NS: u64 = 1_000 * MS;
@@ -169,9 +171,8 @@ impl World {
 
     /// The process dies: what the disk was not made to keep may be lost, and nobody answers its clients.
     pub(crate) fn crash(&mut self, id: NodeId) {
-        if self.running.remove(&id).is_none() {
-            return;
-        }
+        let Some(running) = self.running.remove(&id) else { return };
+        recordings::agree(&running.node);
         let disk = self.disks.get_mut(&id).unwrap();
         let kept = self.choices.below(disk.unsynced_records() as u64 + 1);
         disk.crash(usize::try_from(kept).unwrap());
@@ -324,6 +325,7 @@ impl World {
         }
         running.node.finish(now, log, &mut out);
         assert!(out.fault.is_none(), "{:?}", out.fault);
+        assert_eq!(out.broken, None);
         self.carry_out(id, &out);
         self.effects = out;
     }
