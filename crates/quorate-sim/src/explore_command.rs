@@ -1,4 +1,5 @@
-//! `quorate-sim explore`: the command line of the explorer, and runs that were saved.
+//! `quorate-sim explore`: the command line of the explorer, and runs that were saved. A run that breaks a promise is drawn, and
+//! saved as a golden script, which `--replay` steps through again, every step judged.
 //!
 //! Its last line reads `unique=N generated=N depth=N cpu_s=N bytes_per_state=N violations=N`; programs rely on it.
 
@@ -6,11 +7,13 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use quorate_sim::explore::{BOUNDS, Bound, Bug, Limits, Report, Search, replay, walk};
+use quorate_sim::explore::{
+    BOUNDS, Bound, Bug, Counterexample, Limits, Report, SPEND_MAX, Search, replay, walk,
+};
 
 /// How to call it.
-const USAGE: &str = "Usage: quorate-sim explore --bound A|B|C|E|small [--seconds N] [--states N] [--threads N] [--walk SEED] \
-[--term N] [--log N] [--budgets timeouts,beats,checks,proposals,crashes,drops,duplicates,reads] \
+const USAGE: &str = "Usage: quorate-sim explore --bound A|B|C|E|F|small [--seconds N] [--states N] [--threads N] [--walk SEED] \
+[--term N] [--log N] [--budgets timeouts,beats,checks,proposals,crashes,drops,duplicates,reads,compactions] \
 [--bug NAME] [--save FILE] [--replay FILE]";
 
 /// What the command line asks for.
@@ -41,9 +44,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
         Some(seed) => walk(order.bound, order.bug, seed, &mut stop)?,
         None => Search::new(order.bound, order.bug)?.run(order.limits, &mut stop)?,
     };
-    if let (Some(found), Some(file)) = (&report.counterexample, &order.save) {
-        std::fs::write(file, found.script.join("\n") + "\n")
-            .map_err(|why| format!("{file}: {why}"))?;
+    if let Some(found) = &report.counterexample {
+        save(&order, found)?;
     }
     println!("{}", tell(&order, &report));
     Ok(if report.counterexample.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -65,8 +67,7 @@ fn parse(arguments: &[String]) -> Result<Order, String> {
         let number = || value.parse::<u64>().map_err(|why| format!("{option} {value}: {why}"));
         match option.as_str() {
             "--bound" => {
-                order.bound =
-                    Bound::named(value).ok_or_else(|| format!("no bound {value}\n{USAGE}"))?;
+                order.bound = bound_named(value)?;
             }
             "--bug" => order.bug = Bug::named(value).ok_or_else(|| format!("no bug {value}"))?,
             "--term" => order.bound.term_max = number()?.min(15),
@@ -89,11 +90,30 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Eight numbers with commas between.
-fn budgets(text: &str) -> Result<[u8; 8], String> {
+fn bound_named(name: &str) -> Result<Bound, String> {
+    if name.eq_ignore_ascii_case("D") {
+        return Err("bound D is about changes of membership, which do not exist yet".to_owned());
+    }
+    Bound::named(name).ok_or_else(|| format!("no bound {name}\n{USAGE}"))
+}
+
+/// Writes a run that breaks a promise to where it was asked for, or to the directory that this runs in.
+fn save(order: &Order, found: &Counterexample) -> Result<(), String> {
+    let name = format!("counterexample-{}-{}.txt", order.bound.name, order.bug);
+    let file = order.save.as_ref().unwrap_or(&name);
+    std::fs::write(file, &found.golden).map_err(|why| format!("{file}: {why}"))?;
+    println!("the run is saved as a golden script: {file}");
+    Ok(())
+}
+
+/// Nine numbers with commas between.
+fn budgets(text: &str) -> Result<[u8; 9], String> {
     let numbers: Result<Vec<u8>, _> = text.split(',').map(str::parse).collect();
     let numbers = numbers.map_err(|why| format!("--budgets {text}: {why}"))?;
-    numbers.try_into().map_err(|_| format!("--budgets {text}: not eight numbers"))
+    if let Some(over) = numbers.iter().find(|number| **number > SPEND_MAX) {
+        return Err(format!("--budgets {text}: {over} is more than {SPEND_MAX}"));
+    }
+    numbers.try_into().map_err(|_| format!("--budgets {text}: not nine numbers"))
 }
 
 /// The report for people, and the last line for programs.
@@ -129,14 +149,9 @@ fn tell(order: &Order, report: &Report) -> String {
 }
 
 fn replay_text(order: &Order, text: &str) -> Result<ExitCode, String> {
-    let script: Vec<String> =
-        text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
-    let Some(found) = replay(order.bound, order.bug, &script)? else {
-        println!("the run breaks no promise");
-        return Ok(ExitCode::SUCCESS);
-    };
-    println!("{}\n\n{}", found.what, found.chart);
-    Ok(ExitCode::FAILURE)
+    let again = replay(order.bound, order.bug, text)?;
+    println!("{}\n\n{}", again.run.what, again.run.chart);
+    Ok(if again.is_convicted { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Processor time of this process so far, in seconds; 0 where the system does not tell.

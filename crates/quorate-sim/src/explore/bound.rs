@@ -1,13 +1,16 @@
 //! How far an exploration goes, and which bug is planted in it.
 //!
-//! A and C have no faults but reordering and a disk that takes its time (C may crash); B has one of each fault; E has reads.
-//! A is small enough to be seen whole.
+//! A and C have no faults but reordering and a disk that takes its time (C may crash); B has one of each fault; E has reads; F
+//! drops the head of a log and sends snapshots. A is small enough to be seen whole; C and F are for deep runs. There is no D: it
+//! is about changes of membership.
 //!
 //! A bound limits terms and logs (a step beyond is not taken), and how often each thing that nobody forces may happen. Delivery
 //! of messages, in any order, and completion of writes are never limited.
 //!
 //! The network is a set: a message equal to one that is under way is lost. A message that is never delivered is as good as
 //! lost, so every loss is in every bound; the budget of drops is for losses that the sender's driver *notices*.
+
+use std::fmt;
 
 /// What an exploration may spend. Each is a count of events in one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +31,16 @@ pub(super) enum Spend {
     Duplicates,
     /// Linearizable reads.
     Reads,
+    /// Heads of logs dropped, because the state machine has them.
+    Compactions,
 }
 
 /// How many kinds of spending there are.
-const SPENDS: usize = 8;
+const SPENDS: usize = 9;
+/// Bits for each of them.
+const SPEND_BITS: u32 = 4;
+/// The most of one kind.
+pub const SPEND_MAX: u8 = (1 << SPEND_BITS) - 1;
 
 /// How far to go.
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +55,14 @@ pub struct Bound {
 }
 
 /// The bounds that can be asked for.
-pub const BOUNDS: [Bound; 5] = [
-    // timeouts, beats, checks, proposals, crashes, drops, duplicates, reads
-    Bound { name: "A", term_max: 2, log_max: 2, budgets: [2, 0, 0, 1, 0, 0, 0, 0] },
-    Bound { name: "B", term_max: 2, log_max: 2, budgets: [2, 0, 0, 1, 1, 1, 1, 0] },
-    Bound { name: "C", term_max: 3, log_max: 3, budgets: [3, 0, 0, 1, 1, 0, 0, 0] },
-    Bound { name: "E", term_max: 2, log_max: 2, budgets: [2, 0, 1, 0, 0, 0, 0, 2] },
-    Bound { name: "small", term_max: 1, log_max: 1, budgets: [2, 0, 0, 0, 1, 0, 0, 0] },
+pub const BOUNDS: [Bound; 6] = [
+    // timeouts, beats, checks, proposals, crashes, drops, duplicates, reads, compactions
+    Bound { name: "A", term_max: 2, log_max: 2, budgets: [2, 0, 0, 1, 0, 0, 0, 0, 0] },
+    Bound { name: "B", term_max: 2, log_max: 2, budgets: [2, 0, 0, 1, 1, 1, 1, 0, 0] },
+    Bound { name: "C", term_max: 3, log_max: 3, budgets: [3, 0, 0, 1, 1, 0, 0, 0, 0] },
+    Bound { name: "E", term_max: 2, log_max: 2, budgets: [2, 0, 1, 0, 0, 0, 0, 2, 0] },
+    Bound { name: "F", term_max: 2, log_max: 4, budgets: [2, 0, 0, 2, 0, 0, 0, 0, 1] },
+    Bound { name: "small", term_max: 1, log_max: 1, budgets: [2, 0, 0, 0, 1, 0, 0, 0, 0] },
 ];
 
 impl Bound {
@@ -61,15 +71,17 @@ impl Bound {
         BOUNDS.into_iter().find(|bound| bound.name.eq_ignore_ascii_case(name))
     }
 
-    /// The same with other budgets: timeouts, beats, checks, proposals, crashes, drops, duplicates, reads.
+    /// The same with other budgets, each at most [`SPEND_MAX`]: timeouts, beats, checks, proposals, crashes, drops, duplicates,
+    /// reads, compactions.
     #[must_use]
     pub fn with_budgets(self, budgets: [u8; SPENDS]) -> Self {
-        Self { budgets, ..self }
+        Self { budgets: budgets.map(|budget| budget.min(SPEND_MAX)), ..self }
     }
 
-    /// All that may be spent, packed: a byte for each kind.
+    /// All that may be spent, packed: four bits for each kind.
     pub(super) fn budgets(&self) -> u64 {
-        u64::from_le_bytes(self.budgets)
+        let kinds = self.budgets.iter().rev();
+        kinds.fold(0, |packed, budget| packed << SPEND_BITS | u64::from(*budget))
     }
 
     /// How many reads may be asked for in all.
@@ -80,7 +92,7 @@ impl Bound {
 
 /// How much is left of one kind.
 pub(super) fn left(budgets: u64, spend: Spend) -> u64 {
-    budgets >> shift(spend) & 0xff
+    budgets >> shift(spend) & u64::from(SPEND_MAX)
 }
 
 /// What is left after spending one.
@@ -89,7 +101,7 @@ pub(super) fn spent(budgets: u64, spend: Option<Spend>) -> u64 {
 }
 
 fn shift(spend: Spend) -> u32 {
-    8 * spend as u32
+    SPEND_BITS * spend as u32
 }
 
 /// A bug planted in the driver, or in the core itself, so that the judges can be judged.
@@ -129,6 +141,16 @@ impl Bug {
     }
 }
 
+impl fmt::Display for Bug {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Core(number) = self {
+            return write!(out, "core-{number}");
+        }
+        let name = Self::NAMED.into_iter().find(|(_, bug)| bug == self);
+        out.write_str(name.map_or("unnamed", |(name, _)| name))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +159,7 @@ mod tests {
     #[test]
     fn every_bound_can_be_packed() {
         assert!(BOUNDS.iter().all(|bound| bound.term_max <= 15 && bound.log_max < 15));
+        assert!(BOUNDS.iter().flat_map(|bound| bound.budgets).all(|budget| budget <= SPEND_MAX));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use super::MEMBERS;
+use super::golden;
+use super::member::Member;
 use super::parcel;
 use super::search::Counterexample;
 use super::universe::{Act, Universe};
@@ -13,8 +15,8 @@ const PITCH: usize = 34;
 /// Columns in front of the first lifeline.
 const MARGIN: usize = 4;
 
-/// What an action is called. Different actions of one world have different names.
-pub(super) fn name(action: Action, universe: &Universe) -> Result<String, String> {
+/// What an action is called.
+fn name(action: Action, universe: &Universe) -> Result<String, String> {
     let node = action.place + 1;
     Ok(match action.act {
         Act::Deliver { parcel, silent } => {
@@ -34,6 +36,10 @@ pub(super) fn name(action: Action, universe: &Universe) -> Result<String, String
         Act::Read(context) => format!("{node}: read {context}"),
         Act::Synced => format!("{node}: write done"),
         Act::Crash(kept) => format!("{node}: crash, {kept} unfinished writes kept"),
+        Act::Compact => format!("{node}: drop the head of the log"),
+        Act::Sent { to, failed } => {
+            format!("{node}: snapshot to {to} {}", if failed { "failed" } else { "sent" })
+        }
     })
 }
 
@@ -52,7 +58,7 @@ pub(super) fn by_numbers(
         let action = action.ok_or_else(|| format!("there is no action {number}"))?;
         run.take(action, universe)?;
     }
-    Ok(run.end(what))
+    run.end(what, universe)
 }
 
 /// A run being told.
@@ -61,6 +67,8 @@ pub(super) struct Run {
     pub(super) world: World,
     script: Vec<String>,
     chart: String,
+    /// The member that broke a rule in the last step, and its place.
+    broken: Option<(usize, Member)>,
 }
 
 impl Run {
@@ -71,7 +79,7 @@ impl Run {
             let _ = write!(chart, "{node:<PITCH$}");
         }
         let chart = chart.trim_end().to_owned() + "\n";
-        Ok(Self { world: World::first(universe)?, script: Vec::new(), chart })
+        Ok(Self { world: World::first(universe)?, script: Vec::new(), chart, broken: None })
     }
 
     /// What can happen now.
@@ -100,19 +108,41 @@ impl Run {
             let member = next.members.get(action.place).copied().unwrap_or_default();
             universe.local(member)?.member.summary()
         } else {
-            "broken".to_owned()
+            self.break_down(action, universe)?
         };
         self.draw(action, &name, &after, universe)?;
-        self.script.push(name);
+        self.script.push(golden::command(action, universe)?);
         if known {
             self.world = next;
         }
         Ok(Some(verdict))
     }
 
-    /// The whole run.
-    pub(super) fn end(self, what: String) -> Counterexample {
-        Counterexample { what, script: self.script, chart: self.chart }
+    /// The last step breaks a rule: says how the member stands then.
+    fn break_down(&mut self, action: Action, universe: &Universe) -> Result<String, String> {
+        let before = self.world.members.get(action.place).copied().unwrap_or_default();
+        let member = universe.advance(before, action.act)?;
+        let after = member.as_ref().map_or_else(|| "broken".to_owned(), Member::summary);
+        self.broken = member.map(|member| (action.place, member));
+        Ok(after)
+    }
+
+    /// The whole run, and what it shows.
+    pub(super) fn end(self, what: String, universe: &Universe) -> Result<Counterexample, String> {
+        let [one, two, three] = self.world.members;
+        let mut members = [
+            &universe.local(one)?.member,
+            &universe.local(two)?.member,
+            &universe.local(three)?.member,
+        ];
+        if let Some((place, member)) = &self.broken
+            && let Some(slot) = members.get_mut(*place)
+        {
+            *slot = member;
+        }
+        let with = (universe.bound, universe.bug);
+        let golden = golden::script(&what, with, &self.script, &members);
+        Ok(Counterexample { what, script: self.script, chart: self.chart, golden })
     }
 
     fn draw(

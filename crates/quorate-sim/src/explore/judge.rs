@@ -103,6 +103,8 @@ mod tests {
             log,
             disk: log,
             unsynced: 0,
+            sending: 0,
+            can_compact: false,
         }
     }
 

@@ -6,7 +6,11 @@
 //!
 //! Entries are their terms: in one term one leader makes at most one entry at a position, so a term and a position say all.
 //!
-//! Left out: snapshots, compaction, disk faults, transfers that a client asks for.
+//! A log keeps what was dropped from its head, for the judges to compare; the core knows nothing of it. What is dropped is in the
+//! state machine, durably, and a snapshot is the terms of all that was applied. It travels as one message, and its sender hears
+//! that it was sent, or was not, at any moment after.
+//!
+//! Left out: disk faults, transfers that a client asks for, snapshots that are announced first.
 
 use std::collections::VecDeque;
 
@@ -27,6 +31,8 @@ pub(super) struct Parcel {
     pub(super) from: NodeId,
     pub(super) to: NodeId,
     pub(super) message: Message<Vec<EntryMeta>>,
+    /// What a snapshot holds: the terms of all that it stands for.
+    pub(super) state: Vec<Term>,
 }
 
 /// What can happen to one member.
@@ -46,6 +52,10 @@ pub(super) enum Input<'a> {
     Crash { kept: usize },
     /// The driver saw that messages to a peer are lost.
     Unreachable(NodeId),
+    /// All that was applied is saved in the state machine, and dropped from the log.
+    Compact,
+    /// A snapshot to this peer was sent, or was not.
+    Sent { to: NodeId, failed: bool },
 }
 
 /// One write on its way.
@@ -53,6 +63,7 @@ pub(super) enum Input<'a> {
 struct Write {
     hard_state: Option<HardState>,
     append: Option<(Index, Vec<Term>)>,
+    install: Option<Vec<Term>>,
 }
 
 /// What a crash leaves.
@@ -60,6 +71,8 @@ struct Write {
 struct Disk {
     hard_state: HardState,
     log: Vec<Term>,
+    /// How much of the log is dropped, being in the state machine.
+    base: usize,
 }
 
 /// A member of the group.
@@ -72,6 +85,8 @@ pub(super) struct Member {
     unsynced: VecDeque<Write>,
     /// Messages and the number of the unfinished write that each waits for, from 1.
     outbox: Vec<(u64, Parcel)>,
+    /// Snapshots under way: to whom, and where each ends.
+    sending: Vec<(NodeId, EntryId)>,
     /// How often it was started again.
     starts: u64,
     /// The same member by the rules of the paper.
@@ -102,14 +117,22 @@ fn recover(id: NodeId, disk: &Disk, starts: u64, bug: Bug) -> Result<Core, Strin
     let membership = Membership::of_voters((1..=MEMBERS as u64).map(NodeId));
     let recovered = Recovered {
         hard_state: disk.hard_state,
-        base: SnapshotMeta { last: EntryId::default(), membership },
-        entries: metas(&disk.log, 0..disk.log.len()),
-        applied: Index(0),
+        base: SnapshotMeta {
+            last: end_of(disk.log.get(..disk.base).unwrap_or_default()),
+            membership,
+        },
+        entries: metas(&disk.log, disk.base..disk.log.len()),
+        applied: Index(disk.base as u64),
     };
     let mut core = Core::recover(configuration(id, bug), recovered, NOW, starts)
         .map_err(|refused| format!("member {id} can't start again: {refused}"))?;
     core.explore_settle();
     Ok(core)
+}
+
+/// The last entry of a log that starts at the first one.
+fn end_of(log: &[Term]) -> EntryId {
+    EntryId { term: log.last().copied().unwrap_or_default(), index: Index(log.len() as u64) }
 }
 
 /// What the core knows of the entries at these places. A leader's first entry of its term is empty.
@@ -137,6 +160,10 @@ impl Disk {
             self.log.truncate(place(first));
             self.log.extend(terms);
         }
+        if let Some(state) = write.install {
+            self.base = state.len();
+            self.log = state;
+        }
     }
 }
 
@@ -148,13 +175,13 @@ impl Member {
     pub(super) fn fresh(id: NodeId, bug: Bug) -> Result<Self, String> {
         let disk = Disk::default();
         let core = recover(id, &disk, 0, bug)?;
-        let (unsynced, outbox) = (VecDeque::new(), Vec::new());
         Ok(Self {
             core,
             disk,
             log: Vec::new(),
-            unsynced,
-            outbox,
+            unsynced: VecDeque::new(),
+            outbox: Vec::new(),
+            sending: Vec::new(),
             starts: 0,
             spec: Server::fresh(id),
         })
@@ -184,15 +211,39 @@ impl Member {
         self.unsynced.len()
     }
 
+    /// To whom a snapshot is under way: a bit for each.
+    pub(super) fn sending(&self) -> u8 {
+        self.sending.iter().fold(0, |bits, (to, _)| bits | 1 << (to.0 & 7))
+    }
+
+    /// Whether something of its log is applied, durable, and not dropped yet.
+    pub(super) fn can_compact(&self) -> bool {
+        let view = self.core.view();
+        view.base.index < view.released && view.released <= view.durable
+    }
+
     /// Does one thing to it.
     ///
     /// # Errors
     /// Says which rule the core, or the driver, broke.
     pub(super) fn step(&self, input: Input<'_>, bug: Bug) -> Result<Stepped, String> {
+        let (mut stepped, verdict) = self.advance(input, bug)?;
+        if !matches!(input, Input::Crash { .. }) {
+            stepped.member.judge(self, verdict)?;
+            stepped.member.spec = self.spec.after(&input, &stepped.member)?;
+        }
+        Ok(stepped)
+    }
+
+    /// The same, and nobody judges.
+    ///
+    /// # Errors
+    /// The core or the driver can't go on at all.
+    pub(super) fn advance(&self, input: Input<'_>, bug: Bug) -> Result<(Stepped, Verdict), String> {
         let mut next = self.clone();
         let mut out = Effects::default();
         let verdict = match input {
-            Input::Crash { kept } => return next.crash(kept, bug),
+            Input::Crash { kept } => return Ok((next.crash(kept, bug)?, Verdict::Ok)),
             Input::Deliver { parcel, silent } => next.deliver(parcel, silent, &mut out),
             Input::Fire(timer) => {
                 next.core.explore_due(timer);
@@ -207,17 +258,23 @@ impl Member {
             Input::Read(context) => next.core.step(NOW, Event::Read { context }, &mut out),
             Input::Synced => next.synced(bug, &mut out),
             Input::Unreachable(node) => next.core.step(NOW, Event::Unreachable { node }, &mut out),
+            Input::Compact => next.compact(&mut out),
+            Input::Sent { to, failed } => next.report_sent(to, failed, &mut out),
         };
         next.perform(&mut out, input, bug)?;
-        next.judge(self, verdict)?;
-        next.spec = self.spec.after(&input, &next)?;
+        next.send_snapshots(&mut out, self.core.view().released);
         let sent = next.leave();
-        Ok(Stepped { member: next, sent, grants: out.reads, dropped: out.reads_dropped })
+        let stepped = Stepped { member: next, sent, grants: out.reads, dropped: out.reads_dropped };
+        Ok((stepped, verdict))
     }
 
     fn deliver(&mut self, parcel: &Parcel, silent: bool, out: &mut Effects) -> Verdict {
         if silent {
             self.core.explore_due(Timer::Silence);
+        }
+        if let Message::InstallSnapshot { term, snapshot } = &parcel.message {
+            let (from, term) = (parcel.from, *term);
+            return self.core.step(NOW, Event::SnapshotReceived { from, term, snapshot }, out);
         }
         let message = parcel::borrowed(&parcel.message);
         self.core.step(NOW, Event::Message { from: parcel.from, message: &message }, out)
@@ -230,6 +287,36 @@ impl Member {
         self.core.step(NOW, Event::IoDone { token: IoToken(1) }, out)
     }
 
+    fn compact(&mut self, out: &mut Effects) -> Verdict {
+        let upto = self.core.view().released;
+        let verdict = self.core.step(NOW, Event::Compacted { upto }, out);
+        self.disk.base = place(upto.next());
+        verdict
+    }
+
+    fn report_sent(&mut self, to: NodeId, failed: bool, out: &mut Effects) -> Verdict {
+        let last = self.sending.iter().find(|(node, _)| *node == to).map(|(_, last)| *last);
+        self.sending.retain(|(node, _)| *node != to);
+        let membership = self.core.view().membership.clone();
+        let snapshot = last.filter(|_| !failed).map(|last| SnapshotMeta { last, membership });
+        let event = Event::SnapshotSent { to, snapshot: snapshot.as_ref() };
+        self.core.step(NOW, event, out)
+    }
+
+    /// Sends what was applied before this step to whom the log has nothing for.
+    fn send_snapshots(&mut self, out: &mut Effects, applied: Index) {
+        let view = self.core.view();
+        let (from, term, membership) = (view.id, view.term, view.membership.clone());
+        let state = self.log.get(..place(applied.next())).unwrap_or_default();
+        for to in out.snapshots.drain(..) {
+            let snapshot = SnapshotMeta { last: end_of(state), membership: membership.clone() };
+            self.sending.retain(|(node, _)| *node != to);
+            self.sending.push((to, snapshot.last));
+            let message = Message::InstallSnapshot { term, snapshot };
+            self.outbox.push((0, Parcel { from, to, message, state: state.to_vec() }));
+        }
+    }
+
     fn crash(mut self, kept: usize, bug: Bug) -> Result<Stepped, String> {
         for write in self.unsynced.drain(..).take(kept) {
             self.disk.apply(write);
@@ -238,6 +325,7 @@ impl Member {
             self.disk.hard_state.vote = None;
         }
         self.outbox.clear();
+        self.sending.clear();
         self.starts += 1;
         self.log.clone_from(&self.disk.log);
         self.core = recover(self.core.view().id, &self.disk, self.starts, bug)?;
@@ -249,16 +337,19 @@ impl Member {
     /// The driver's duties: writes are on their way, messages wait for them.
     fn perform(&mut self, out: &mut Effects, input: Input<'_>, bug: Bug) -> Result<(), String> {
         for io in out.io.drain(..) {
-            let Io::Save { hard_state, append, .. } = io else {
-                return Err("a snapshot is installed that nobody sent".to_owned());
+            let write = match io {
+                Io::Install { hard_state, .. } => self.begin_install(hard_state, input)?,
+                Io::Save { hard_state, append, .. } => {
+                    let append = append.map(|append| {
+                        let terms = terms_of(append.origin, append.range, input);
+                        self.log.truncate(place(append.range.first));
+                        self.log.extend(&terms);
+                        (append.range.first, terms)
+                    });
+                    Write { hard_state, append, install: None }
+                }
             };
-            let append = append.map(|append| {
-                let terms = terms_of(append.origin, append.range, input);
-                self.log.truncate(place(append.range.first));
-                self.log.extend(&terms);
-                (append.range.first, terms)
-            });
-            self.unsynced.push_back(Write { hard_state, append });
+            self.unsynced.push_back(write);
         }
         let from = self.core.view().id;
         let shift = self.core.explore_settle();
@@ -268,7 +359,12 @@ impl Member {
         for send in out.send.drain(..) {
             let entries =
                 |range: EntryRange| metas(&self.log, place(range.first)..place(range.last.next()));
-            let parcel = Parcel { from, to: send.to, message: send.message.map_entries(entries) };
+            let parcel = Parcel {
+                from,
+                to: send.to,
+                message: send.message.map_entries(entries),
+                state: Vec::new(),
+            };
             let after = send.after.filter(|_| bug != Bug::AckBeforeDurable);
             let item = (after.map_or(0, |token| token.0.saturating_sub(shift)), parcel);
             if !self.outbox.contains(&item) {
@@ -276,6 +372,16 @@ impl Member {
             }
         }
         Ok(())
+    }
+
+    /// The snapshot that has just arrived becomes the log.
+    fn begin_install(&mut self, hard_state: HardState, input: Input<'_>) -> Result<Write, String> {
+        let Input::Deliver { parcel, .. } = input else {
+            return Err("a snapshot is installed that did not arrive".to_owned());
+        };
+        self.log.clone_from(&parcel.state);
+        let install = Some(parcel.state.clone());
+        Ok(Write { hard_state: Some(hard_state), append: None, install })
     }
 
     /// Takes out the messages that wait for nothing.
@@ -316,6 +422,7 @@ impl Member {
         };
         out.extend(hard_state(self.disk.hard_state));
         out.extend([self.starts, self.disk.log.len() as u64, self.unsynced.len() as u64]);
+        out.push(self.disk.base as u64);
         out.extend(self.disk.log.iter().map(|term| term.0));
         for write in &self.unsynced {
             out.extend(write.hard_state.map_or([u64::MAX; 3], hard_state));
@@ -323,7 +430,18 @@ impl Member {
                 write.append.as_ref().map_or((0, &[][..]), |(first, terms)| (first.0, terms));
             out.extend([first, terms.len() as u64]);
             out.extend(terms.iter().map(|term| term.0));
+            let install = write.install.as_deref().unwrap_or_default();
+            out.push(install.len() as u64);
+            out.extend(install.iter().map(|term| term.0));
         }
+        let mut sending: Vec<[u64; 3]> = self
+            .sending
+            .iter()
+            .map(|(to, last)| [name(*to).0, last.term.0, last.index.0])
+            .collect();
+        sending.sort_unstable();
+        out.push(sending.len() as u64);
+        out.extend(sending.into_iter().flatten());
         let mut waiting: Vec<Vec<u64>> = self
             .outbox
             .iter()
@@ -343,8 +461,12 @@ impl Member {
         let vote = view.vote.map_or("-".to_owned(), |node| node.to_string());
         let terms =
             |log: &[Term]| log.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let base = match view.base.index {
+            Index(0) => String::new(),
+            index => format!(" from {index}"),
+        };
         format!(
-            "{:?} term {} vote {vote} log [{}] disk [{}] commit {} writes {}",
+            "{:?} term {} vote {vote} log [{}]{base} disk [{}] commit {} writes {}",
             view.role,
             view.term,
             terms(&self.log),

@@ -14,12 +14,13 @@
 //! Time: the core takes it as an argument. No timer runs here; each may be due at any moment. So nothing rests on how clocks of
 //! members relate, and any skew between them is in every bound.
 //!
-//! Left out: snapshots, membership changes, transfers that a client asks for, disk faults other than lost writes, more than
+//! Left out: membership changes, transfers that a client asks for, disk faults other than lost writes, more than
 //! three members, and everything beyond the bound.
 
 mod bound;
 mod chart;
 mod frontier;
+mod golden;
 mod hash;
 mod judge;
 mod level;
@@ -34,8 +35,8 @@ mod visited;
 mod walk;
 mod world;
 
-pub use bound::{BOUNDS, Bound, Bug};
-pub use replay::replay;
+pub use bound::{BOUNDS, Bound, Bug, SPEND_MAX};
+pub use replay::{Replay, replay};
 pub use search::{Counterexample, Limits, Report, Search};
 pub use walk::walk;
 

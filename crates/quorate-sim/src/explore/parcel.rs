@@ -49,6 +49,7 @@ pub(super) fn words(parcel: &Parcel, renaming: usize, out: &mut Vec<u64>) {
         Message::HeartbeatReply { round, .. } => out.extend([7, term, *round]),
         Message::InstallSnapshot { snapshot, .. } => {
             out.extend([8, term, snapshot.last.term.0, snapshot.last.index.0]);
+            out.extend(parcel.state.iter().map(|term| term.0));
         }
         Message::ReadIndex { context, .. } => out.extend([9, term, context.0]),
         Message::ReadIndexReply { context, index, .. } => {
@@ -60,7 +61,7 @@ pub(super) fn words(parcel: &Parcel, renaming: usize, out: &mut Vec<u64>) {
 
 /// Whether this message can never again do anything at the member that has this face: an answer to what it will never ask again.
 ///
-/// Answers of a term that is over, on disk too, are passed over, whatever comes. Votes count only for a candidate of their
+/// Answers and snapshots of a term that is over, on disk too, are passed over, whatever comes. Votes count only for a candidate of their
 /// term, and nobody stands twice in one term.
 pub(super) fn is_dead(message: &Sent, face: &Face) -> bool {
     let term = message.term().0;
@@ -69,12 +70,13 @@ pub(super) fn is_dead(message: &Sent, face: &Face) -> bool {
         Message::Vote { pre_vote: false, .. } => {
             term <= face.durable_term && !(face.stands && face.term == term)
         }
-        Message::Appended { .. } | Message::HeartbeatReply { .. } => term < face.durable_term,
+        Message::Appended { .. }
+        | Message::HeartbeatReply { .. }
+        | Message::InstallSnapshot { .. } => term < face.durable_term,
         Message::ReadIndexReply { index, .. } => index.is_none() && term < face.durable_term,
         Message::RequestVote { .. }
         | Message::AppendEntries { .. }
         | Message::Heartbeat { .. }
-        | Message::InstallSnapshot { .. }
         | Message::ReadIndex { .. }
         | Message::TimeoutNow { .. } => false,
     }

@@ -1,30 +1,44 @@
-//! Runs that were saved: each line names an action, and so means the same whatever else has become possible beside it.
+//! Runs that were saved as golden scripts: each line names an action, and so means the same whatever else has become possible
+//! beside it. Every step is judged as it is in a search.
 
 use super::bound::{Bound, Bug};
-use super::chart::{self, Run};
+use super::chart::Run;
+use super::golden;
 use super::search::Counterexample;
 use super::universe::Universe;
 
-/// Does again what a script says, and tells which promise it breaks, if any.
+/// What became of a run that was done again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// Whether it breaks a promise; if so, it ends there.
+    pub is_convicted: bool,
+    /// The run, as far as it went.
+    pub run: Counterexample,
+}
+
+/// Does again what a golden script says, and tells which promise it breaks, if any.
 ///
 /// # Errors
-/// A line names something that is not possible there.
-pub fn replay(bound: Bound, bug: Bug, script: &[String]) -> Result<Option<Counterexample>, String> {
+/// A line names something that is not possible there, or that changes nothing.
+pub fn replay(bound: Bound, bug: Bug, script: &str) -> Result<Replay, String> {
     let mut universe = Universe::new(bound, bug);
     let mut run = Run::begin(&mut universe)?;
-    for (line, number) in script.iter().zip(1..) {
+    for (line, number) in golden::commands(script).into_iter().zip(1..) {
         let mut chosen = None;
         for action in run.possible(&universe)? {
-            if chart::name(action, &universe)? == *line {
+            if golden::command(action, &universe)? == line {
                 chosen = Some(action);
             }
         }
-        let action = chosen.ok_or_else(|| format!("line {number}: not possible: {line}"))?;
+        let action = chosen.ok_or_else(|| format!("step {number}: not possible: {line}"))?;
         match run.take(action, &mut universe)? {
-            None => return Err(format!("line {number}: changes nothing: {line}")),
+            None => return Err(format!("step {number}: changes nothing: {line}")),
             Some(Ok(())) => {}
-            Some(Err(what)) => return Ok(Some(run.end(what))),
+            Some(Err(what)) => {
+                return Ok(Replay { is_convicted: true, run: run.end(what, &universe)? });
+            }
         }
     }
-    Ok(None)
+    let run = run.end("no promise is broken".to_owned(), &universe)?;
+    Ok(Replay { is_convicted: false, run })
 }

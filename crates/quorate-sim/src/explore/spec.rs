@@ -4,9 +4,10 @@
 //! The specification keeps its own account of votes and of what peers hold, from messages alone. Where the paper leaves a
 //! choice (to ignore a message, to give no vote, to stand or not, to give up), the core's choice is looked at and must be
 //! allowed; where it leaves none, the result must be equal. Two rules are the thesis': a rehearsal of a vote changes nothing
-//! (9.6), and a leader may step down by itself (6.2). A leader's first entry is its own (paper 8).
+//! (9.6), and a leader may step down by itself (6.2). A leader's first entry is its own (paper 8). Logs here are whole: what the core
+//! has dropped from the head of its log counts as there (paper 7).
 //!
-//! Left out: snapshots, membership changes, reads (judged by [`Past`](super::past::Past)), and which messages are sent when.
+//! Left out: membership changes, reads (judged by [`Past`](super::past::Past)), and which messages are sent when.
 
 use quorate_raft::{AppendOutcome, Message, NodeId, Role, Term, Timer};
 
@@ -130,12 +131,15 @@ impl Server {
                     *held = index.0.max(*held);
                 }
             }
+            Message::InstallSnapshot { .. } => {
+                self.part = follower_of(self.part, from)?;
+                self.install(&parcel.state);
+            }
             Message::ReadIndexReply { .. }
             | Message::ReadIndex { .. }
             | Message::Vote { .. }
             | Message::Appended { .. }
-            | Message::HeartbeatReply { .. }
-            | Message::InstallSnapshot { .. } => {}
+            | Message::HeartbeatReply { .. } => {}
         }
         Ok(())
     }
@@ -156,6 +160,19 @@ impl Server {
         self.commit = self.commit.max(commit.min(prev + terms.len() as u64));
     }
 
+    /// `InstallSnapshot`, receiver: a log that holds the snapshot's last entry stays as it is (rule 6), any other one is thrown
+    /// away (rule 7). A snapshot of what is known to be committed brings nothing.
+    fn install(&mut self, state: &[Term]) {
+        let end = state.len() as u64;
+        if end <= self.commit {
+            return;
+        }
+        if self.log.get(state.len() - 1) != state.last() {
+            self.log = state.to_vec();
+        }
+        self.commit = end;
+    }
+
     /// What a server does because it chooses to: stand for election, or stop standing or leading.
     fn own_will(&mut self, input: &Input<'_>, seen: &Self) -> Result<(), String> {
         if seen.term == self.term.next() && seen.part != Part::Follower {
@@ -170,7 +187,9 @@ impl Server {
                 | Input::Read(_)
                 | Input::Synced
                 | Input::Crash { .. }
-                | Input::Unreachable(_) => false,
+                | Input::Unreachable(_)
+                | Input::Compact
+                | Input::Sent { .. } => false,
             };
             if !cause || self.part == Part::Leader {
                 return Err(format!("server {} stands for election without a cause", self.id));

@@ -98,6 +98,10 @@ pub(super) struct Face {
     pub(super) log: Terms,
     pub(super) disk: Terms,
     pub(super) unsynced: u8,
+    /// A bit for each member that a snapshot is under way to.
+    pub(super) sending: u8,
+    /// Something of the log can be dropped.
+    pub(super) can_compact: bool,
 }
 
 /// Why an action could not be looked up.
@@ -200,6 +204,8 @@ pub(super) enum Act {
     Synced,
     Crash(u8),
     Unreachable(NodeId),
+    Compact,
+    Sent { to: NodeId, failed: bool },
 }
 
 impl Act {
@@ -213,6 +219,8 @@ impl Act {
             Self::Synced => 0xf300_0000,
             Self::Crash(kept) => 0xf400_0000 + u64::from(kept),
             Self::Unreachable(node) => 0xf500_0000 + node.0,
+            Self::Compact => 0xf600_0000,
+            Self::Sent { to, failed } => 0xf700_0000 + 2 * to.0 + u64::from(failed),
         }
     }
 }
@@ -310,9 +318,9 @@ impl Universe {
         Ok(())
     }
 
-    fn work_out(&mut self, id: Id, act: Act) -> Result<Outcome, String> {
-        let member = &self.local(id)?.member;
-        let input = match act {
+    /// An act as a member takes it.
+    fn input(&self, act: Act) -> Result<Input<'_>, String> {
+        Ok(match act {
             Act::Deliver { parcel, silent } => {
                 Input::Deliver { parcel: &self.parcel(parcel)?.0, silent }
             }
@@ -322,8 +330,20 @@ impl Universe {
             Act::Synced => Input::Synced,
             Act::Crash(kept) => Input::Crash { kept: usize::from(kept) },
             Act::Unreachable(node) => Input::Unreachable(node),
-        };
-        let stepped = member.step(input, self.bug)?;
+            Act::Compact => Input::Compact,
+            Act::Sent { to, failed } => Input::Sent { to, failed },
+        })
+    }
+
+    /// The member that an act makes, whatever rules that breaks; `None` if the act can't be done at all.
+    pub(super) fn advance(&self, id: Id, act: Act) -> Result<Option<Member>, String> {
+        let member = &self.local(id)?.member;
+        let stepped = member.advance(self.input(act)?, self.bug);
+        Ok(stepped.ok().map(|(stepped, _)| stepped.member))
+    }
+
+    fn work_out(&mut self, id: Id, act: Act) -> Result<Outcome, String> {
+        let stepped = self.local(id)?.member.step(self.input(act)?, self.bug)?;
         let view = stepped.member.core().view();
         let outside =
             view.term.0 > self.bound.term_max || stepped.member.log().len() > self.bound.log_max;
@@ -365,5 +385,7 @@ fn face_of(member: &Member) -> Face {
         log: Terms::of(member.log().iter().copied()),
         disk: Terms::of(member.disk_log().iter().copied()),
         unsynced: u8::try_from(member.unsynced()).unwrap_or(u8::MAX),
+        sending: member.sending(),
+        can_compact: member.can_compact(),
     }
 }

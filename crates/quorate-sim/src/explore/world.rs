@@ -186,6 +186,13 @@ impl World {
         for kept in 0..=face.unsynced {
             push(Act::Crash(kept), Some(Spend::Crashes));
         }
+        if face.can_compact {
+            push(Act::Compact, Some(Spend::Compactions));
+        }
+        for to in (1..=MEMBERS as u64).map(NodeId).filter(|to| face.sending >> to.0 & 1 == 1) {
+            push(Act::Sent { to, failed: false }, None);
+            push(Act::Sent { to, failed: true }, Some(Spend::Drops));
+        }
         Ok(())
     }
 
