@@ -53,6 +53,9 @@ pub(crate) struct World {
     pub(crate) installs: u64,
     /// The member, and how many of its steps from here on, whose next message is kept from the recorder.
     pub(crate) lie_at: Option<(usize, u64)>,
+    /// Copies of the members without the historical bug, as long as they do the same; else the step in which they don't.
+    #[cfg(feature = "mutants")]
+    pub(crate) honest: Vec<Result<Core, u64>>,
 }
 
 fn config(node: u64) -> Config {
@@ -86,6 +89,36 @@ impl World {
             commits: 0,
             installs: 0,
             lie_at: None,
+            #[cfg(feature = "mutants")]
+            honest: Vec::new(),
+        }
+    }
+
+    /// The same with a historical bug in every member.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn with_mutant(seed: u64, mutant: u16) -> Self {
+        let mut world = Self::new(seed, 8 << 20);
+        for (member, node) in world.members.iter_mut().zip(1..) {
+            world.honest.push(Ok(member.core.clone()));
+            let membership = Membership::of_voters((1..=3).map(NodeId));
+            let base = SnapshotMeta { last: EntryId::default(), membership };
+            let recovered = Recovered { base, ..Recovered::default() };
+            let config = Config { mutant, ..config(node) };
+            member.core = Core::recover(config, recovered, Mono(0), seed * 8 + node).unwrap();
+        }
+        world
+    }
+
+    /// The copy takes the step too.
+    #[cfg(feature = "mutants")]
+    fn compare(&mut self, at: usize, event: Event<'_>, verdict: Verdict, effects: &Effects) {
+        let member = &self.members[at];
+        let Some(Ok(core)) = self.honest.get_mut(at) else { return };
+        let mut own = Effects::default();
+        let same_verdict = core.step(self.now, event, &mut own) == verdict;
+        let same_view = format!("{:?}", core.view()) == format!("{:?}", member.core.view());
+        if !same_verdict || own != *effects || !same_view {
+            self.honest[at] = Err(member.recorder.steps() - 1);
         }
     }
 
@@ -175,9 +208,15 @@ impl World {
         {
             self.lie_at = None;
         }
-        member.recorder.after(&member.core, verdict, &told).unwrap();
+        let checked = member.recorder.after(&member.core, verdict, &told);
+        #[cfg(not(feature = "mutants"))]
+        checked.unwrap();
+        #[cfg(feature = "mutants")]
+        assert!(checked.is_ok() || !self.honest.is_empty(), "{checked:?}");
         self.elections +=
             u64::from(before != Role::Leader && member.core.view().role == Role::Leader);
+        #[cfg(feature = "mutants")]
+        self.compare(at, event, verdict, &effects);
         self.carry_out(at, event, verdict, &effects);
     }
 

@@ -6,6 +6,7 @@ pub mod chart;
 pub mod dice;
 pub mod explore;
 pub mod mutants;
+pub mod replay;
 pub mod swarm;
 pub mod world;
 

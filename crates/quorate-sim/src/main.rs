@@ -5,6 +5,7 @@
 mod cli;
 mod explore_command;
 mod mutants_command;
+mod replay_command;
 mod run_command;
 mod shrink_command;
 
@@ -18,7 +19,7 @@ struct Command {
 }
 
 /// All subcommands.
-const COMMANDS: [Command; 5] = [
+const COMMANDS: [Command; 6] = [
     Command { name: "help", about: "Say what there is", run: |_| Ok(help()) },
     Command {
         name: "explore",
@@ -29,6 +30,11 @@ const COMMANDS: [Command; 5] = [
         name: "mutants",
         about: "Convict every bug of the catalogue (needs --features mutants)",
         run: mutants_command::run,
+    },
+    Command {
+        name: "replay",
+        about: "Step through a flight recording: FILE --from N --to N --state every|changes|none",
+        run: replay_command::run,
     },
     Command {
         name: "run",
