@@ -1,0 +1,107 @@
+//! The faults there are.
+
+use crate::options::Options;
+
+/// One kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// `kill -9` of the leader.
+    KillLeader,
+    /// `kill -9` of a follower; of two, if there are five members.
+    KillFollower,
+    /// `kill -9` of all at once.
+    KillAll,
+    /// The leader stands still, and goes on as if nothing had happened.
+    PauseLeader,
+    /// A follower does.
+    PauseFollower,
+    /// Nobody hears the leader, and it hears nobody.
+    CutLeader,
+    /// The same with a follower.
+    CutFollower,
+    /// A minority with the leader, and a majority without.
+    CutHalves,
+    /// Two sides that see each other only through one member in the middle.
+    Bridge,
+    /// Each member of a ring sees its two neighbours only.
+    Ring,
+    /// The leader hears nobody, but is heard.
+    DeafLeader,
+    /// Nobody hears the leader, but it hears.
+    MuteLeader,
+    /// Nobody sees anybody.
+    CutAll,
+    /// Everything from and to one member comes late and slowly.
+    SlowLink,
+    /// All connections end, again and again.
+    ResetLinks,
+    /// Single bytes change on their way.
+    DamageLinks,
+    /// The disk of one member is full.
+    DiskFull,
+    /// A bit turns in a file of a member that is down.
+    BitFlip,
+    /// The wall clock of one member jumps back and forth by hours.
+    ClockStrobe,
+    /// Members are killed and started again in the middle of elections.
+    VoteTwice,
+}
+
+impl Fault {
+    /// All that a run draws from unless it is told otherwise.
+    pub const ALL: &'static [Self] = &[
+        Self::KillLeader,
+        Self::KillFollower,
+        Self::KillAll,
+        Self::PauseLeader,
+        Self::PauseFollower,
+        Self::CutLeader,
+        Self::CutFollower,
+        Self::CutHalves,
+        Self::Bridge,
+        Self::Ring,
+        Self::DeafLeader,
+        Self::MuteLeader,
+        Self::CutAll,
+        Self::SlowLink,
+        Self::ResetLinks,
+        Self::DamageLinks,
+        Self::DiskFull,
+        Self::BitFlip,
+        Self::ClockStrobe,
+        Self::VoteTwice,
+    ];
+
+    /// Its name on command lines and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KillLeader => "kill-leader",
+            Self::KillFollower => "kill-follower",
+            Self::KillAll => "kill-all",
+            Self::PauseLeader => "pause-leader",
+            Self::PauseFollower => "pause-follower",
+            Self::CutLeader => "cut-leader",
+            Self::CutFollower => "cut-follower",
+            Self::CutHalves => "cut-halves",
+            Self::Bridge => "bridge",
+            Self::Ring => "ring",
+            Self::DeafLeader => "deaf-leader",
+            Self::MuteLeader => "mute-leader",
+            Self::CutAll => "cut-all",
+            Self::SlowLink => "slow-link",
+            Self::ResetLinks => "reset-links",
+            Self::DamageLinks => "damage-links",
+            Self::DiskFull => "disk-full",
+            Self::BitFlip => "bit-flip",
+            Self::ClockStrobe => "clock-strobe",
+            Self::VoteTwice => "vote-twice",
+        }
+    }
+
+    /// Those that a run can choose from. Two are something else only with five members.
+    pub fn choice(options: &Options) -> Vec<Self> {
+        let few = options.members < 5;
+        let wanted = Self::ALL.iter().copied().filter(|fault| options.wants(fault.name()));
+        wanted.filter(|fault| !(few && matches!(fault, Self::CutHalves | Self::Ring))).collect()
+    }
+}

@@ -1,0 +1,248 @@
+//! Breaks things and mends them, one fault after the other, and measures how soon all members serve writes again.
+
+mod files;
+mod network;
+mod processes;
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use quorate_check::etcd::{Step, Txn};
+
+use crate::{
+    cluster::Cluster,
+    dice::Dice,
+    faults::Fault,
+    history::History,
+    options::Options,
+    session::{Session, World},
+};
+
+/// How long after the end of a fault a member may take until it serves a write.
+const RESUME_MAX: Duration = Duration::from_secs(15);
+
+/// What the faults did.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// How many there were.
+    pub faults: u64,
+    /// Which kinds.
+    pub kinds: BTreeSet<&'static str>,
+    /// The longest time from the end of a fault until a write was acknowledged.
+    pub slowest_first: Duration,
+    /// The longest time from the end of a fault until a write was acknowledged through every member.
+    pub slowest_all: Duration,
+    /// What should not have happened.
+    pub complaints: Vec<String>,
+}
+
+/// Who breaks things.
+pub struct Nemesis<'a> {
+    /// What it breaks.
+    pub cluster: &'a mut Cluster,
+    /// What came of it.
+    pub tally: Tally,
+    dice: Dice,
+    choice: Vec<Fault>,
+    bag: Vec<Fault>,
+    /// One client for each member, which stays with it.
+    probes: Vec<Session>,
+    /// The library that makes a clock jump, where it was built.
+    clock_library: Option<PathBuf>,
+}
+
+impl<'a> Nemesis<'a> {
+    /// One that knows the members.
+    ///
+    /// # Errors
+    /// A client that cannot be made.
+    pub async fn new(
+        cluster: &'a mut Cluster,
+        options: &Options,
+        world: &Arc<World>,
+        mut dice: Dice,
+    ) -> Result<Self> {
+        let mut probes = Vec::new();
+        for at in 0..cluster.members.len() {
+            let id = 1000 + u64::try_from(at)?;
+            let mut probe = Session::new(id, at, dice.split(), Arc::clone(world)).await?;
+            probe.stays = true;
+            probes.push(probe);
+        }
+        let mut choice = Fault::choice(options);
+        let clock_library = processes::clock_library();
+        if cluster.small_disk.is_none() {
+            choice.retain(|fault| *fault != Fault::DiskFull);
+        }
+        if clock_library.is_none() && choice.contains(&Fault::ClockStrobe) {
+            println!("libquake_clock.so is not beside this program, so no clock jumps");
+            choice.retain(|fault| *fault != Fault::ClockStrobe);
+        }
+        anyhow::ensure!(!choice.is_empty(), "there is no fault to choose from");
+        let (tally, bag) = (Tally::default(), Vec::new());
+        Ok(Self { cluster, tally, dice, choice, bag, probes, clock_library })
+    }
+
+    /// Draws a fault, breaks, mends, and waits until all is well again.
+    ///
+    /// # Errors
+    /// What stands in the way of doing so; what a member does wrong is a complaint.
+    pub async fn strike(&mut self) -> Result<()> {
+        let fault = self.draw();
+        let leader = self.cluster.leader().await;
+        let leader = leader.unwrap_or_else(|| self.dice.place(self.cluster.members.len()));
+        let began = self.probes[0].world.clock.now();
+        let what = self.carry_out(fault, leader).await?;
+        self.mend(fault)?;
+        let mended = Instant::now();
+        let (first, all) = self.resume(fault, mended).await;
+        self.tally.faults += 1;
+        self.tally.kinds.insert(fault.name());
+        println!(
+            "{:>6.1} s  {:<14} {what}; writes again after {} ms, through all after {} ms",
+            Duration::from_nanos(began).as_secs_f64(),
+            fault.name(),
+            first.as_millis(),
+            all.as_millis()
+        );
+        let pause = self.dice.milliseconds(100, 500);
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// Every kind comes once before any comes again.
+    fn draw(&mut self) -> Fault {
+        if self.bag.is_empty() {
+            self.bag.clone_from(&self.choice);
+            self.dice.shuffle(&mut self.bag);
+        }
+        self.bag.pop().unwrap_or(Fault::KillLeader)
+    }
+
+    async fn carry_out(&mut self, fault: Fault, leader: usize) -> Result<String> {
+        match fault {
+            Fault::KillLeader => self.kill(&[leader]).await,
+            Fault::KillFollower => self.kill(&self.minority(leader)).await,
+            Fault::KillAll => self.kill_all().await,
+            Fault::PauseLeader => self.pause(leader).await,
+            Fault::PauseFollower => self.pause(self.follower(leader)).await,
+            Fault::CutLeader => self.cut_off(&[leader]).await,
+            Fault::CutFollower => self.cut_off(&[self.follower(leader)]).await,
+            Fault::CutHalves => self.cut_off(&[leader, self.follower(leader)]).await,
+            Fault::Bridge => self.bridge(leader).await,
+            Fault::Ring => self.ring().await,
+            Fault::DeafLeader => self.one_way(leader, false).await,
+            Fault::MuteLeader => self.one_way(leader, true).await,
+            Fault::CutAll => self.cut_all().await,
+            Fault::SlowLink => self.slow(leader).await,
+            Fault::ResetLinks => self.reset().await,
+            Fault::DamageLinks => self.damage(leader).await,
+            Fault::DiskFull => self.fill_disk().await,
+            Fault::BitFlip => self.flip_bit(leader).await,
+            Fault::ClockStrobe => self.strobe(self.follower(leader)).await,
+            Fault::VoteTwice => self.vote_twice(leader).await,
+        }
+    }
+
+    /// Somebody else than the leader.
+    fn follower(&self, leader: usize) -> usize {
+        let members = self.cluster.members.len();
+        (leader + 1 + self.dice.clone().place(members - 1)) % members
+    }
+
+    /// Followers, as many as a majority can do without.
+    fn minority(&self, leader: usize) -> Vec<usize> {
+        let members = self.cluster.members.len();
+        let first = self.follower(leader);
+        let after = (first..first + members).map(|at| at % members).filter(|at| *at != leader);
+        after.take((members - 1) / 2).collect()
+    }
+
+    /// Lets a fault last.
+    async fn hold(&mut self) -> String {
+        let time = self.dice.milliseconds(700, 1900);
+        tokio::time::sleep(time).await;
+        format!("for {} ms", time.as_millis())
+    }
+
+    /// Ends every fault: links open, processes go on, those that were killed start again.
+    fn mend(&mut self, fault: Fault) -> Result<()> {
+        self.cluster.links.heal();
+        for at in 0..self.cluster.members.len() {
+            let member = &mut self.cluster.members[at];
+            member.signal(libc::SIGCONT);
+            if let Some(status) = member.ended() {
+                let said = last_words(&member.said());
+                let what = format!(
+                    "{} ended by itself in {} ({status}): {said}",
+                    member.name,
+                    fault.name()
+                );
+                self.tally.complaints.push(what);
+                member.kill();
+            }
+            if !member.runs() {
+                self.cluster.restart(at, &[])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a write was acknowledged through each member; the time to the first one and to the last.
+    async fn resume(&mut self, fault: Fault, since: Instant) -> (Duration, Duration) {
+        let mut running = tokio::task::JoinSet::new();
+        for (at, probe) in self.probes.drain(..).enumerate() {
+            running.spawn(async move { (at, write_once(probe, at, since).await) });
+        }
+        let (mut first, mut all) = (RESUME_MAX, Duration::ZERO);
+        let mut back = Vec::new();
+        while let Some(Ok((at, (probe, took)))) = running.join_next().await {
+            if took.is_none() {
+                let what =
+                    format!("no write through n{at} for {RESUME_MAX:?} after {}", fault.name());
+                self.tally.complaints.push(what);
+            }
+            let took = took.unwrap_or(RESUME_MAX);
+            (first, all) = (first.min(took), all.max(took));
+            back.push((at, probe));
+        }
+        back.sort_by_key(|(at, _)| *at);
+        self.probes = back.into_iter().map(|(_, probe)| probe).collect();
+        self.tally.slowest_first = self.tally.slowest_first.max(first);
+        self.tally.slowest_all = self.tally.slowest_all.max(all);
+        (first, all)
+    }
+
+    /// What the probes saw.
+    pub fn into_history(self) -> (Tally, History) {
+        let mut history = History::default();
+        for probe in self.probes {
+            history.absorb(probe.history);
+        }
+        (self.tally, history)
+    }
+}
+
+async fn write_once(mut probe: Session, at: usize, since: Instant) -> (Session, Option<Duration>) {
+    while since.elapsed() < RESUME_MAX {
+        let value = probe.unique();
+        let step = Step::Put { key: format!("q/{at}"), value };
+        let txn = Txn { success: vec![step], ..Txn::default() };
+        if probe.transact(&txn, None).await.outcome.reply().is_some() {
+            return (probe, Some(since.elapsed()));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    (probe, None)
+}
+
+/// The end of what a member said.
+fn last_words(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().rev().take(3).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+}

@@ -1,0 +1,92 @@
+//! Faults of disks and files.
+
+use std::{fs, time::Duration};
+
+use anyhow::Result;
+use quorate_check::etcd::Range;
+
+use super::{Nemesis, last_words};
+use crate::{disk, links::Cut, member::by_itself, session::Freshness};
+
+/// How long a member may go on with a disk that is full, or with a bit that has turned.
+const SUFFERS: Duration = Duration::from_millis(2500);
+
+impl Nemesis<'_> {
+    /// Fills the disk of the last member; it ends, or gets by with the room that it has.
+    pub(super) async fn fill_disk(&mut self) -> Result<String> {
+        let Some(small_disk) = &self.cluster.small_disk else { return Ok("nothing".into()) };
+        small_disk.fill()?;
+        let Some(member) = self.cluster.members.last_mut() else { return Ok("nothing".into()) };
+        let status = member.await_end(SUFFERS).await;
+        let said = member.said();
+        small_disk.free();
+        let Some(status) = status else { return Ok(format!("{} lived on", member.name)) };
+        if !by_itself(status) || said.contains("panicked") {
+            let what = format!("{} on a full disk ({status}): {}", member.name, last_words(&said));
+            self.tally.complaints.push(what);
+        }
+        member.kill();
+        Ok(format!("{} ended: {}", member.name, last_line(&said)))
+    }
+
+    /// Turns one bit in a member's files while it is down. It must refuse to start, with the place, or serve what is right.
+    ///
+    /// It is cut off as long as the bit is turned, so that it promises nobody anything; then its files are put back as they were.
+    pub(super) async fn flip_bit(&mut self, leader: usize) -> Result<String> {
+        let mut victim = self.follower(leader);
+        if self.cluster.small_disk.is_some() && victim + 1 == self.cluster.members.len() {
+            victim = (0..victim).find(|at| *at != leader).unwrap_or(0);
+        }
+        self.cluster.members[victim].kill();
+        self.cluster
+            .links
+            .change(|from, to| from == victim || to == victim, |rule| rule.cut = Cut::Refused);
+        let dir = self.cluster.members[victim].dir.clone();
+        let kept = dir.with_extension("kept");
+        disk::copy(&dir, &kept)?;
+        let flip = disk::flip(&dir, &mut self.dice)?;
+        self.cluster.restart(victim, &[])?;
+        let came = self.suffer(victim, &flip).await;
+        self.cluster.members[victim].kill();
+        fs::remove_dir_all(&dir)?;
+        fs::rename(&kept, &dir)?;
+        let file = flip.file.strip_prefix(&dir).unwrap_or(&flip.file).display().to_string();
+        Ok(format!("n{victim} {file} at {}: {came}", flip.offset))
+    }
+
+    /// What a member does with the bit: everything that it serves goes into the history.
+    async fn suffer(&mut self, victim: usize, flip: &disk::Flip) -> String {
+        let member = &mut self.cluster.members[victim];
+        let mut status = member.await_end(SUFFERS / 3).await;
+        if status.is_none() {
+            let probe = &mut self.probes[victim];
+            for _ in 0..3 {
+                probe.pairs(&Range::all(), Freshness::Serializable).await;
+            }
+            status = self.cluster.members[victim].ended();
+        }
+        let member = &mut self.cluster.members[victim];
+        let said = member.said();
+        let Some(status) = status else { return "served".into() };
+        let name = flip.file.file_name().map(|name| name.to_string_lossy().into_owned());
+        let named = name.is_some_and(|name| said.contains(&name)) && said.contains("offset");
+        if !by_itself(status) || said.contains("panicked") || !named {
+            let what = format!(
+                "{} with a bit turned in {} at {} ({status}): {}",
+                member.name,
+                flip.file.display(),
+                flip.offset,
+                last_words(&said)
+            );
+            self.tally.complaints.push(what);
+        }
+        "refused".into()
+    }
+}
+
+/// Why a member ended, as its last line says.
+fn last_line(said: &str) -> String {
+    let line = said.lines().last().unwrap_or("nothing");
+    let cause = line.split_once("\"error\":\"").map_or(line, |(_, cause)| cause);
+    cause.trim_end_matches(['}', '"']).chars().take(120).collect()
+}

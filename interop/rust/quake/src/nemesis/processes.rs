@@ -1,0 +1,77 @@
+//! Faults of processes and their clocks.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Result;
+
+use super::Nemesis;
+
+impl Nemesis<'_> {
+    /// Kills some members, and starts them again after a while.
+    pub(super) async fn kill(&mut self, victims: &[usize]) -> Result<String> {
+        for victim in victims {
+            self.cluster.members[*victim].kill();
+        }
+        Ok(format!("{victims:?} {}", self.hold().await))
+    }
+
+    /// Kills all members at one time.
+    pub(super) async fn kill_all(&mut self) -> Result<String> {
+        for member in &mut self.cluster.members {
+            member.signal(libc::SIGKILL);
+        }
+        for member in &mut self.cluster.members {
+            member.kill();
+        }
+        let time = self.dice.milliseconds(0, 300);
+        tokio::time::sleep(time).await;
+        Ok(format!("for {} ms", time.as_millis()))
+    }
+
+    /// Stops a member, and lets it go on.
+    pub(super) async fn pause(&mut self, victim: usize) -> Result<String> {
+        self.cluster.members[victim].signal(libc::SIGSTOP);
+        Ok(format!("n{victim} {}", self.hold().await))
+    }
+
+    /// Starts a member again with a wall clock that jumps; it keeps that until it is started again.
+    pub(super) async fn strobe(&mut self, victim: usize) -> Result<String> {
+        let Some(library) = self.clock_library.clone() else { return Ok("nothing".into()) };
+        let hours = 1 + self.dice.below(1000);
+        let offset = hours * 3600;
+        let variables = [
+            ("LD_PRELOAD", library.display().to_string()),
+            ("QUAKE_CLOCK_JUMP_SECONDS", offset.to_string()),
+        ];
+        self.cluster.members[victim].kill();
+        self.cluster.restart(victim, &variables)?;
+        Ok(format!("n{victim} by {hours} hours, {}", self.hold().await))
+    }
+
+    /// Elections without end, and voters that are killed right after they may have voted: a vote that was not kept is given twice.
+    ///
+    /// Links are closed and opened again so that several members want to lead at the same time.
+    pub(super) async fn vote_twice(&mut self, leader: usize) -> Result<String> {
+        let members = self.cluster.members.len();
+        let rounds = 3 + self.dice.below(3);
+        let mut leader = leader;
+        for _ in 0..rounds {
+            let voter = (leader + 1 + self.dice.place(members - 1)) % members;
+            self.cluster.members[leader].kill();
+            let wait = self.dice.milliseconds(400, 900);
+            tokio::time::sleep(wait).await;
+            self.cluster.members[voter].kill();
+            self.cluster.restart(voter, &[])?;
+            self.cluster.restart(leader, &[])?;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            leader = self.cluster.leader().await.unwrap_or(voter);
+        }
+        Ok(format!("{rounds} rounds"))
+    }
+}
+
+/// The library beside this program that makes a clock jump.
+pub(super) fn clock_library() -> Option<PathBuf> {
+    let beside = std::env::current_exe().ok()?.with_file_name("libquake_clock.so");
+    beside.exists().then_some(beside)
+}

@@ -1,0 +1,148 @@
+//! The command line.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use anyhow::{Context, Result, bail};
+
+/// How to call it.
+pub const USAGE: &str = "usage: quake --binary QUORATE [--members 3|5] [--seed N] [--seconds N] [--ops N] [--faults N]
+             [--only FAULT[,FAULT...]] [--port N] [--report DIR] [--power-cut] [--break no-fsync|stale-reads|vote-not-persisted]
+
+Runs real members under real clients, breaks what can be broken, and judges what the clients saw. The run ends after --seconds, once
+--ops requests were answered or not and --faults faults are over; a machine that needs three times as long has failed.
+--power-cut and --break need a server that was built with the feature `breakable`. A broken server has to be convicted: the end is 1.";
+
+/// A promise that the server is told to break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// A sync does nothing.
+    NoFsync,
+    /// Linearizable reads do not ask anybody.
+    StaleReads,
+    /// Term and vote are forgotten with the process.
+    VoteNotPersisted,
+}
+
+impl Break {
+    /// Its name on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoFsync => "no-fsync",
+            Self::StaleReads => "stale-reads",
+            Self::VoteNotPersisted => "vote-not-persisted",
+        }
+    }
+}
+
+impl FromStr for Break {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let all = [Self::NoFsync, Self::StaleReads, Self::VoteNotPersisted];
+        let found = all.into_iter().find(|one| one.name() == text);
+        found.with_context(|| format!("{text:?} is nothing that can be broken"))
+    }
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The server.
+    pub binary: PathBuf,
+    /// How many members.
+    pub members: usize,
+    /// Decides everything that is drawn.
+    pub seed: u64,
+    /// How long the load goes on at least.
+    pub duration: Duration,
+    /// How many requests there have to be.
+    pub ops: u64,
+    /// How many faults there have to be.
+    pub faults: u64,
+    /// The faults to choose from; all if it is empty.
+    pub only: Vec<String>,
+    /// The first port.
+    pub port: u16,
+    /// Where pictures and logs of a breach go.
+    pub report: PathBuf,
+    /// Whether what was not synced is lost with the process.
+    pub power_cut: bool,
+    /// What the server is told to break.
+    pub breaks: Option<Break>,
+}
+
+impl Options {
+    /// Reads the arguments.
+    ///
+    /// # Errors
+    /// Which argument is wrong.
+    pub fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut options = Self {
+            binary: PathBuf::new(),
+            members: 3,
+            seed: 1,
+            duration: Duration::from_secs(100),
+            ops: 100_000,
+            faults: 30,
+            only: Vec::new(),
+            port: 24_800,
+            report: PathBuf::from("quake-report"),
+            power_cut: false,
+            breaks: None,
+        };
+        while let Some(flag) = arguments.next() {
+            if flag == "--power-cut" {
+                options.power_cut = true;
+                continue;
+            }
+            let value = arguments.next().with_context(|| format!("{flag} needs a value"))?;
+            options.set(&flag, &value).with_context(|| format!("{flag} {value}"))?;
+        }
+        anyhow::ensure!(!options.binary.as_os_str().is_empty(), "--binary is missing");
+        anyhow::ensure!([3, 5].contains(&options.members), "three members or five");
+        Ok(options)
+    }
+
+    fn set(&mut self, flag: &str, value: &str) -> Result<()> {
+        match flag {
+            "--binary" => self.binary = PathBuf::from(value),
+            "--members" => self.members = value.parse()?,
+            "--seed" => self.seed = value.parse()?,
+            "--seconds" => self.duration = Duration::from_secs(value.parse()?),
+            "--ops" => self.ops = value.parse()?,
+            "--faults" => self.faults = value.parse()?,
+            "--only" => self.only = value.split(',').map(str::to_owned).collect(),
+            "--port" => self.port = value.parse()?,
+            "--report" => self.report = PathBuf::from(value),
+            "--break" => self.break_promise(value.parse()?),
+            _ => bail!("no such flag"),
+        }
+        Ok(())
+    }
+
+    /// A broken promise needs only the faults that show it, and few of them.
+    fn break_promise(&mut self, promise: Break) {
+        let (only, seconds): (&[&str], u64) = match promise {
+            Break::NoFsync => (&["kill-all"], 8),
+            Break::StaleReads => (&["cut-leader", "mute-leader", "pause-leader"], 10),
+            Break::VoteNotPersisted => (&["vote-twice"], 20),
+        };
+        self.power_cut |= promise == Break::NoFsync;
+        self.breaks = Some(promise);
+        self.only = only.iter().map(|name| (*name).to_owned()).collect();
+        self.duration = Duration::from_secs(seconds);
+        (self.ops, self.faults) = (0, 3);
+    }
+
+    /// Whether a fault is among those to choose from.
+    pub fn wants(&self, fault: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == fault)
+    }
+
+    /// What the server is told of all this.
+    pub fn server_arguments(&self) -> Vec<String> {
+        let cut = self.power_cut.then(|| "--power-cut=true".to_owned());
+        let promise = self.breaks.map(|promise| format!("--break={}", promise.name()));
+        cut.into_iter().chain(promise).collect()
+    }
+}
