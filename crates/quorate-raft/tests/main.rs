@@ -14,4 +14,6 @@ mod script;
 #[cfg(test)]
 mod solo;
 #[cfg(test)]
+mod stories;
+#[cfg(test)]
 mod total;

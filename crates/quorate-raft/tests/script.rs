@@ -1,7 +1,6 @@
 //! Scripts: stories in text files, told in commands, with what the cluster did as the expected output.
 //!
-//! `testdata/<topic>/<story>.txt`. Messages and writes wait until a command lets them go on; nobody wakes on its own except in
-//! `run`. `UPDATE_GOLDENFILES=1 cargo test -p quorate-raft script` writes the output anew; read the difference before you keep it.
+//! Messages and writes wait until a command lets them go on; nobody wakes on its own except in `run`.
 //!
 //! Commands (`ID` is a member):
 //! - `cluster VOTERS [learners=N] [entries=N] [window=N] [uncommitted=N] [reads=N]`: starts afresh. Heartbeats 100 ms, elections 1000 ms.
@@ -12,48 +11,27 @@
 //! - `settle`: everything under way, until nothing is. Says only what came of it. `elect ID`: wakes it and settles.
 //! - `cut ID ID`, `isolate ID`, `heal`.
 //! - `propose ID COUNT`, `read ID`, `transfer ID TO`, `compact ID UPTO`, `unreachable ID NODE`, `fault ID KIND`, `repair ID`.
+//! - Runs that an explorer found are told with `cluster VOTERS timeless=yes [judged=no] [mutant=N]`, `due ID TIMER`, `reboot ID kept=N`,
+//!   `deliver FROM TO TEXT [number=N] [silent=yes] [keep=yes]` (the message that says so; its receiver has not heard its leader; a
+//!   copy stays under way), `sent ID TO [failed=yes]` (a snapshot), and `compact ID` (all that is applied).
 //! - `status [ID]`, `log [ID]`, `flying`.
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use quorate_raft::{
     AppendOutcome, Config, EntryRange, Fault, HardState, Index, Io, Message, Mono, NodeId, Notice,
-    Verdict,
+    Timer, Verdict,
 };
 
-use crate::cluster::{Body, Cluster, Input, MILLISECOND, Outcome};
+use crate::cluster::{Body, Cluster, Input, MILLISECOND, Outcome, Packet};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-fn run_topic(topic: &str) {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(topic);
-    let mut paths: Vec<_> =
-        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    for path in paths {
-        println!("{}", path.display());
-        goldenscript::run(&mut Script::default(), &path)
-            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    }
-}
-
-macro_rules! topics {
-    ($($topic:ident),*) => {
-        $(#[test]
-        fn $topic() {
-            run_topic(stringify!($topic));
-        })*
-    };
-}
-
-topics!(commit, election, fault, read, recover, replication, snapshot, transfer);
-
 /// One script under way.
 #[derive(Default)]
-struct Script {
+pub(crate) struct Script {
     cluster: Option<Cluster>,
 }
 
@@ -109,7 +87,25 @@ fn start(args: &mut ArgumentConsumer<'_>) -> Result<Cluster> {
     if let Some(reads) = key(args, "reads")? {
         config.reads_max = usize::try_from(reads)?;
     }
-    Ok(Cluster::new(&config, voters, learners, 1))
+    plant(&mut config, key(args, "mutant")?)?;
+    let mut cluster = Cluster::new(&config, voters, learners, 1);
+    let judged = args.take_key("judged") != Some("no");
+    if args.take_key("timeless").is_some() {
+        cluster.stop_time(judged);
+    }
+    Ok(cluster)
+}
+
+/// Brings a historical bug back.
+fn plant(config: &mut Config, mutant: Option<u64>) -> Result<()> {
+    let Some(mutant) = mutant else { return Ok(()) };
+    #[cfg(feature = "mutants")]
+    {
+        config.mutant = u16::try_from(mutant)?;
+        Ok(())
+    }
+    #[cfg(not(feature = "mutants"))]
+    Err(format!("mutant {mutant} needs the feature `mutants`: {config:?}").into())
 }
 
 /// Commands that change something. Says whether it knows the command.
@@ -168,9 +164,49 @@ fn act(
             *text += &cluster.describe_member(id);
         }
         "disk" => forge(cluster, args, text)?,
+        "due" | "reboot" | "sent" => explored(cluster, name, args, text)?,
         _ => return ask(cluster, name, args, text),
     }
     Ok(true)
+}
+
+/// Commands of runs that an explorer found.
+fn explored(
+    cluster: &mut Cluster,
+    name: &str,
+    args: &mut ArgumentConsumer<'_>,
+    text: &mut String,
+) -> Result<()> {
+    let id = node(args)?;
+    let outcome = match name {
+        "due" => cluster.due(id, timer(args)?),
+        "sent" => {
+            let to = node(args)?;
+            Some(cluster.snapshot_sent(id, to, args.take_key("failed").is_none()))
+        }
+        _ => {
+            let kept = key(args, "kept")?.unwrap_or(0);
+            cluster.crash(id, usize::try_from(kept)?);
+            cluster.restart(id);
+            None
+        }
+    };
+    if let Some(outcome) = outcome {
+        tell(id, &outcome, true, text);
+    }
+    Ok(())
+}
+
+fn timer(args: &mut ArgumentConsumer<'_>) -> Result<Timer> {
+    match args.next_pos() {
+        Some("election") => Ok(Timer::Election),
+        Some("silence") => Ok(Timer::Silence),
+        Some("beat") => Ok(Timer::Beat),
+        Some("quorum") => Ok(Timer::Quorum),
+        Some("stall") => Ok(Timer::Stall),
+        Some("reads") => Ok(Timer::Reads),
+        other => Err(format!("no such timer: {other:?}").into()),
+    }
 }
 
 /// Commands that are one event of one member.
@@ -199,7 +235,10 @@ fn ask(
     let id = node(args)?;
     let input = match name {
         "transfer" => Input::Transfer(node(args)?),
-        "compact" => Input::Compact(Index(number(args)?)),
+        "compact" => match args.next_pos() {
+            Some(upto) => Input::Compact(Index(upto.parse()?)),
+            None => Input::Compact(cluster.view(id).released),
+        },
         "unreachable" => Input::Unreachable(node(args)?),
         "repair" => Input::Repaired,
         _ => Input::Fault(match args.next_pos() {
@@ -281,6 +320,9 @@ fn deliver(
 ) -> Result<()> {
     let count = usize::try_from(key(args, "count")?.unwrap_or(u64::MAX))?;
     let pair = pair(args)?;
+    if let (Some(pair), Some(says)) = (pair, args.next_pos().map(str::to_owned)) {
+        return deliver_one(cluster, pair, &says, args, text);
+    }
     let (chosen, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut cluster.flying)
         .into_iter()
         .partition(|packet| pair.is_none_or(|pair| pair == (packet.from, packet.to)));
@@ -296,6 +338,46 @@ fn deliver(
     }
     cluster.flying.splice(0..0, chosen);
     Ok(())
+}
+
+/// Delivers the message that says just this.
+fn deliver_one(
+    cluster: &mut Cluster,
+    (from, to): (NodeId, NodeId),
+    says: &str,
+    args: &mut ArgumentConsumer<'_>,
+    text: &mut String,
+) -> Result<()> {
+    let number = key(args, "number")?;
+    let at = cluster.find((from, to), |packet| {
+        describe(&packet.body) == says && number.is_none_or(|number| number_of(packet) == number)
+    });
+    let at = at.ok_or_else(|| format!("nothing under way from {from} to {to} says: {says}"))?;
+    if args.take_key("silent").is_some() {
+        cluster.due(to, Timer::Silence);
+    }
+    let packet = match args.take_key("keep") {
+        Some(_) => cluster.flying[at].clone(),
+        None => cluster.flying.remove(at),
+    };
+    writeln!(text, "{from} => {to} {says}")?;
+    match cluster.deliver(packet) {
+        Some(outcome) => tell(to, &outcome, true, text),
+        None => *text += "  (lost)\n",
+    }
+    Ok(())
+}
+
+/// The number of a request to read, which its text leaves out.
+fn number_of(packet: &Packet) -> u64 {
+    if let Body::Message(
+        Message::ReadIndex { context, .. } | Message::ReadIndexReply { context, .. },
+    ) = &packet.body
+    {
+        context.0
+    } else {
+        0
+    }
 }
 
 /// Lets everything under way happen, write before message, member by member, until there is nothing.

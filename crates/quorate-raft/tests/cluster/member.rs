@@ -55,7 +55,9 @@ pub(crate) struct Member {
     pub(crate) disk: Disk,
     pub(crate) log: Shelf,
     pub(crate) state: State,
-    held: Vec<(IoToken, NodeId, Body)>,
+    pub(super) held: Vec<(IoToken, NodeId, Body)>,
+    /// How often it was started.
+    pub(crate) starts: u64,
     effects: Effects,
 }
 
@@ -77,6 +79,7 @@ impl Member {
             log,
             state: State::new(),
             held: Vec::new(),
+            starts: 0,
             effects,
         }
     }
@@ -95,6 +98,7 @@ impl Member {
         };
         let core = Core::recover(self.config.clone(), recovered, now, seed)?;
         core.check().unwrap();
+        self.starts += 1;
         self.log = self.disk.log.clone();
         self.state = self.disk.checkpoint.clone();
         self.past = Some(Past::of(&core));

@@ -9,6 +9,7 @@
 mod disk;
 mod judge;
 mod member;
+mod timeless;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -91,6 +92,10 @@ pub(crate) struct Cluster {
     pub(crate) refusals: u64,
     payload: u64,
     context: u64,
+    is_timeless: bool,
+    is_judged: bool,
+    /// The last snapshot that was sent, from whom and to whom.
+    snapshots: BTreeMap<(NodeId, NodeId), SnapshotMeta>,
 }
 
 impl Cluster {
@@ -114,6 +119,9 @@ impl Cluster {
             refusals: 0,
             payload: 0,
             context: 0,
+            is_timeless: false,
+            is_judged: true,
+            snapshots: BTreeMap::new(),
         };
         for id in cluster.ids() {
             cluster.restart(id);
@@ -151,7 +159,12 @@ impl Cluster {
         let io_due = self.now.after(self.pick(self.weather.sync_ns));
         let member = self.members.get_mut(&id).unwrap();
         let outcome = member.step(self.now, input, io_due);
-        self.judge.after_step(&self.members, id, &outcome);
+        if self.is_timeless {
+            member.settle();
+        }
+        if self.is_judged {
+            self.judge.after_step(&self.members, id, &outcome);
+        }
         let member = self.members.get_mut(&id).unwrap();
         member.past = member.core.as_ref().map(quorate_raft::Past::of);
         for (to, body) in &outcome.sent {
@@ -175,12 +188,19 @@ impl Cluster {
 
     pub(crate) fn crash(&mut self, id: NodeId, kept: usize) {
         self.members.get_mut(&id).unwrap().crash(kept);
-        self.judge.crashed(&self.members, id);
+        if self.is_judged {
+            self.judge.crashed(&self.members, id);
+        }
     }
 
     pub(crate) fn restart(&mut self, id: NodeId) {
-        let (now, seed) = (self.now, self.dice.next());
-        self.members.get_mut(&id).unwrap().start(now, seed).unwrap();
+        let (now, chance) = (self.now, self.dice.next());
+        let member = self.members.get_mut(&id).unwrap();
+        let seed = if self.is_timeless { member.starts } else { chance };
+        member.start(now, seed).unwrap();
+        if self.is_timeless {
+            member.settle();
+        }
     }
 
     /// Starts `id` again with a log of these terms and in this term, as if it had been there.
@@ -218,6 +238,9 @@ impl Cluster {
 
     /// Puts a message on its way, unless it is lost at once.
     fn post(&mut self, from: NodeId, to: NodeId, body: Body) {
+        if let Body::Snapshot { meta, .. } = &body {
+            self.snapshots.insert((from, to), meta.clone());
+        }
         if self.cut.contains(&(from, to)) || self.dice.chance(self.weather.loss_percent) {
             return self.lost(from, to, &body);
         }
@@ -249,11 +272,12 @@ impl Cluster {
         };
         let outcome = self.step(to, &Input::Receive { from, body });
         assert!(
-            !matches!(outcome.verdict, Verdict::Rejected(reject) if reject != quorate_raft::Reject::Faulted),
+            !self.is_judged
+                || !matches!(outcome.verdict, Verdict::Rejected(reject) if reject != quorate_raft::Reject::Faulted),
             "a core refuses what another core said: {:?}",
             outcome.verdict
         );
-        if meta.is_some() && self.is_running(from) {
+        if meta.is_some() && self.is_running(from) && !self.is_timeless {
             self.step(from, &Input::SnapshotSent { to, meta });
         }
         Some(outcome)
