@@ -163,6 +163,11 @@ impl Handle {
         self.0.raft.put(RaftInput::Read(Waiter::Call(Box::new(then))));
     }
 
+    /// Asks the Raft side to keep a flight recording: `flight/NNNNNNNN-asked.flight` in the data directory, soon.
+    pub fn keep_recording(&self) {
+        self.0.raft.put(RaftInput::KeepRecording);
+    }
+
     /// Asks the Raft side to end, after handing leadership over if that is quick.
     pub fn stop_raft(&self) {
         self.0.raft.put(RaftInput::Stop);

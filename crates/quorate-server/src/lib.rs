@@ -16,6 +16,8 @@
 //! [`Peers`]' messages itself and runs [`Jobs`] when it likes. Both run the same code. Clients are served by
 //! [`Handle`], which is the backend of `quorate-etcd`.
 //!
+//! What the core was told of late is kept in a flight recorder, and goes to a file when something is wrong: `flight`.
+//!
 //! Left out: sockets of clients (`quorate-etcd`) and of peers (`quorate-net`), signals and flags (`quorate`).
 
 mod apply_loop;
@@ -23,6 +25,7 @@ mod backend;
 mod clock;
 mod config;
 mod counts;
+mod flight;
 mod hashes;
 mod identity;
 mod inbox;

@@ -11,11 +11,12 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use anyhow::Context;
 use quorate_node::{LogRecord, LogStore, Node, NodeEffects, NodeEvent, NodeIo, ReadAnswer};
-use quorate_raft::{GroupId, Index, IoToken, Mono, NodeId, Notice, Role, View};
+use quorate_raft::{Broken, GroupId, Index, IoToken, Mono, NodeId, Notice, Role, View};
 use quorate_storage::Wal;
 
 use crate::{
     clock::nanoseconds,
+    flight::{self, Reason},
     pending::Waiter,
     shared::{ApplyInput, GROUP, RaftInput, Shared, server_error},
     slot::WakeBatch,
@@ -47,6 +48,14 @@ pub struct RaftLoop {
 impl fmt::Debug for RaftLoop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RaftLoop").field("view", &self.view()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for RaftLoop {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep_recording(Reason::Panic);
+        }
     }
 }
 
@@ -94,11 +103,26 @@ impl RaftLoop {
         }
     }
 
+    /// The flight recording: what the core was told of late, as a file for `quorate-sim replay`. `None` if nothing is recorded.
+    pub fn recording(&self) -> Option<Vec<u8>> {
+        self.node.recording(GROUP)
+    }
+
     /// Takes everything that waits, decides, and makes it durable. Whether it was told to stop, and has.
     ///
     /// # Errors
-    /// The log failed; which file, where and how. Final.
+    /// The log failed; which file, where and how. Or an invariant of the core does not hold. Final; what the core was told before is
+    /// kept in a file.
     pub fn round(&mut self) -> anyhow::Result<bool> {
+        let outcome = self.take_round();
+        if let Err(error) = &outcome {
+            let broken = error.downcast_ref::<Broken>().is_some();
+            self.keep_recording(if broken { Reason::Invariant } else { Reason::Disk });
+        }
+        outcome
+    }
+
+    fn take_round(&mut self) -> anyhow::Result<bool> {
         if !self.take_inputs()? {
             return Ok(false);
         }
@@ -155,6 +179,7 @@ impl RaftLoop {
                 RaftInput::Event(event) => self.step(now, event),
                 RaftInput::Read(waiter) => waiters.push(waiter),
                 RaftInput::Applied | RaftInput::Installed => {}
+                RaftInput::KeepRecording => self.keep_recording_beside(),
                 RaftInput::Stop => self.begin_to_stop(now),
             }
         }
@@ -207,7 +232,29 @@ impl RaftLoop {
         outcome
     }
 
+    fn keep_recording(&self, reason: Reason) {
+        if let Some(recording) = self.recording() {
+            let Shared { vfs, config, .. } = &*self.shared;
+            flight::keep(&**vfs, &config.data_dir, reason, &recording);
+        }
+    }
+
+    /// Nobody waits for the file.
+    fn keep_recording_beside(&self) {
+        let Some(recording) = self.recording() else {
+            return tracing::warn!("there is no flight recorder: --flight-recorder-bytes is 0");
+        };
+        let (vfs, data_dir) = (Arc::clone(&self.shared.vfs), self.shared.config.data_dir.clone());
+        let job = move || flight::keep(&*vfs, &data_dir, Reason::Asked, &recording);
+        if let Err(error) = self.shared.jobs.run("flight", Box::new(job)) {
+            tracing::error!(%error, "the flight recording can't be kept");
+        }
+    }
+
     fn carry_out_all(&mut self, now: Mono, effects: &mut NodeEffects) -> anyhow::Result<()> {
+        if let Some((group, broken)) = effects.broken.take() {
+            return Err(anyhow::Error::new(broken).context(format!("the core of group {group}")));
+        }
         for (to, message) in effects.send.drain(..) {
             if !self.shared.send(to, message) && !self.unreachable.contains(&to) {
                 self.unreachable.push(to);

@@ -18,6 +18,7 @@ use quorate_etcd::{backend::ServerError, metrics::Metrics, watches::Watches};
 use quorate_kv::{Command, Lessor, Reader, Reply};
 use quorate_node::{Apply, NodeEvent, PeerMessage, ProposeError, RoleChange, Scope};
 use quorate_raft::{GroupId, Mono, NodeId, Role, SnapshotMeta, Term};
+use quorate_storage::vfs::Vfs;
 
 use crate::{
     ServerConfig,
@@ -45,6 +46,8 @@ pub(crate) enum RaftInput {
     Applied,
     /// The state machine is the snapshot that it was told to install.
     Installed,
+    /// Keep a flight recording.
+    KeepRecording,
     /// End, after handing leadership over if that is quick.
     Stop,
 }
@@ -71,6 +74,7 @@ pub(crate) enum ApplyInput {
 pub(crate) struct Shared {
     pub(crate) config: ServerConfig,
     pub(crate) identity: Identity,
+    pub(crate) vfs: Arc<dyn Vfs>,
     pub(crate) clock: Clock,
     pub(crate) raft: Inbox<RaftInput>,
     pub(crate) apply: Inbox<ApplyInput>,

@@ -140,6 +140,7 @@ fn recover(
     let node_config = NodeConfig {
         snapshot_count: config.snapshot_count,
         snapshot_catchup_entries: config.snapshot_catchup_entries,
+        flight_bytes_max: config.flight_recorder_bytes,
         ..NodeConfig::new(raft, (outside.random)())
     };
     let (now, seed) = (outside.clock.now(), (outside.random)());
@@ -162,6 +163,7 @@ fn share(
     let me = identity.me;
     let now = outside.clock.now();
     Ok(Shared {
+        vfs: outside.vfs,
         raft: Inbox::default(),
         apply: Inbox::default(),
         pending: Pending::new(me, (outside.random)()),

@@ -47,6 +47,7 @@ pub(super) struct Draft {
     pub(super) compaction_retention: String,
     pub(super) progress_interval: Duration,
     pub(super) reported_version: String,
+    pub(super) flight_recorder_bytes: usize,
     pub(super) unsafe_no_fsync: bool,
     pub(super) log: LogConfig,
 }
@@ -87,6 +88,7 @@ impl Default for Draft {
             compaction_retention: "0".to_owned(),
             progress_interval: server.watch_progress_notify_interval,
             reported_version: server.reported_version,
+            flight_recorder_bytes: server.flight_recorder_bytes,
             unsafe_no_fsync: false,
             log: LogConfig::default(),
         }
@@ -134,6 +136,7 @@ impl Draft {
             watch_progress_notify_interval: self.progress_interval,
             reported_version: self.reported_version,
             wal_segment_bytes: None,
+            flight_recorder_bytes: self.flight_recorder_bytes,
             unsafe_no_fsync: self.unsafe_no_fsync,
             name: self.name,
         };

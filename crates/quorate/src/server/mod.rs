@@ -36,33 +36,40 @@ use quorate_server::{
     Started, TICK, start,
 };
 use quorate_storage::vfs::{RealVfs, Vfs};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM, SIGUSR1},
+    iterator::Signals,
+};
 
 use self::{peer_counts::PeerCounts, sockets::PeerSockets, unsynced::UnsyncedVfs};
 
-/// Why the server ends.
+/// What the process hears of.
 #[derive(Debug)]
-enum Exit {
-    /// It was told to.
+enum News {
+    /// SIGUSR1 keeps a flight recording, the others end the server.
     Signal(i32),
     /// It can't go on.
     Failed(anyhow::Error),
 }
 
-/// Runs a server until it is told to stop by SIGTERM or SIGINT.
+/// Runs a server until it is told to stop by SIGTERM or SIGINT. SIGUSR1 keeps a flight recording.
 ///
 /// # Errors
 /// What kept it from starting, or what stopped it: the message names file, offset or value.
 pub(crate) fn run(config: &ServerConfig) -> anyhow::Result<()> {
-    let (sender, exits) = mpsc::channel();
+    let (sender, news) = mpsc::channel();
     listen_for_signals(sender.clone())?;
     let server = Server::begin(config, &sender)?;
-    match exits.recv().context("every thread has ended")? {
-        Exit::Signal(signal) => {
-            tracing::info!(signal, "stopping");
-            server.stop();
-            Ok(())
+    loop {
+        match news.recv().context("every thread has ended")? {
+            News::Signal(SIGUSR1) => server.handle.keep_recording(),
+            News::Signal(signal) => {
+                tracing::info!(signal, "stopping");
+                server.stop();
+                return Ok(());
+            }
+            News::Failed(error) => return Err(error),
         }
-        Exit::Failed(error) => Err(error),
     }
 }
 
@@ -77,7 +84,7 @@ struct Server {
 }
 
 impl Server {
-    fn begin(config: &ServerConfig, exit: &mpsc::Sender<Exit>) -> anyhow::Result<Self> {
+    fn begin(config: &ServerConfig, exit: &mpsc::Sender<News>) -> anyhow::Result<Self> {
         let identity = Identity::of(config)?;
         identity.claim(&config.data_dir)?;
         let (metrics, peers) = (Arc::new(Metrics::default()), Arc::new(PeerSockets::default()));
@@ -187,7 +194,7 @@ fn settings(config: &ServerConfig) -> Settings {
 
 /// Runs `work` on a thread of its own; its error or panic ends the server.
 fn spawn(
-    exit: &mpsc::Sender<Exit>,
+    exit: &mpsc::Sender<News>,
     name: &'static str,
     work: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
 ) -> anyhow::Result<JoinHandle<()>> {
@@ -197,21 +204,17 @@ fn spawn(
         let outcome = outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("thread {name} panicked")));
         if let Err(error) = outcome {
             // Nobody listens any more: it ends already.
-            let _ = exit.send(Exit::Failed(error));
+            let _ = exit.send(News::Failed(error));
         }
     };
     thread::Builder::new().name(name.into()).spawn(guarded).context("start a thread")
 }
 
-fn listen_for_signals(exit: mpsc::Sender<Exit>) -> anyhow::Result<()> {
-    use signal_hook::{
-        consts::{SIGINT, SIGTERM},
-        iterator::Signals,
-    };
-    let mut signals = Signals::new([SIGINT, SIGTERM]).context("listen for signals")?;
+fn listen_for_signals(exit: mpsc::Sender<News>) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).context("listen for signals")?;
     let wait = move || {
         for signal in signals.forever() {
-            if exit.send(Exit::Signal(signal)).is_err() {
+            if exit.send(News::Signal(signal)).is_err() {
                 return;
             }
         }

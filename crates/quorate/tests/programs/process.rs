@@ -43,6 +43,11 @@ impl Program {
         self.child.wait().unwrap()
     }
 
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.child.id(), signal);
+    }
+
     /// Asks it to stop; its output can still be read.
     pub(crate) fn tell_to_stop(&self) {
         kill(self.child.id(), Signal::TERM);

@@ -49,6 +49,30 @@ fn what_was_acknowledged_survives_a_kill() {
 }
 
 #[test]
+fn a_signal_keeps_a_flight_recording_that_can_be_played_again() {
+    let home = tempfile::tempdir().unwrap();
+    let port = free_ports();
+    let mut server = start(home.path(), port);
+    let endpoint = format!("127.0.0.1:{port}");
+    for key in ["a", "b", "c"] {
+        assert_eq!(ctl(&endpoint, &["put", key, "secret-value"]).as_deref(), Ok("OK\n"));
+    }
+    for count in 1..=2 {
+        server.signal(Signal::USR1);
+        lines_until(&mut server.stderr, "flight recording kept");
+        let file = home.path().join(format!("flight/{count:08}-asked.flight"));
+        let bytes = std::fs::read(file).unwrap();
+        let recording = quorate_flight::Recording::read(&bytes).unwrap();
+        assert_eq!(recording.damage, None);
+        let outcome = quorate_flight::replay(&recording, |_| {});
+        assert_eq!((outcome.images, outcome.violations.len()), (1, 0));
+        assert!(outcome.steps > 6, "an election, and a proposal and a write for each key");
+        assert!(!bytes.windows(6).any(|part| part == b"secret"), "no content is in it");
+    }
+    assert_eq!(ctl(&endpoint, &["get", "c"]).as_deref(), Ok("c\nsecret-value\n"));
+}
+
+#[test]
 fn log_lines_are_json_with_the_keys_of_etcd() {
     let home = tempfile::tempdir().unwrap();
     let mut server = start(home.path(), free_ports());

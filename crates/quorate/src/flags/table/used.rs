@@ -135,6 +135,12 @@ pub(super) const FLAGS: &[Flag] = &[
         ),
     },
     text(
+        "flight-recorder-bytes",
+        "'4194304'",
+        flight_recorder,
+        "Memory for what the Raft core was told of late; SIGUSR1 writes it to DATA-DIR/flight. 0: none (Quorate's own flag).",
+    ),
+    text(
         "reported-version",
         "'3.7.1'",
         reported_version,
@@ -308,6 +314,11 @@ fn log_format(draft: &mut Draft, value: &str) -> Result<(), Problem> {
 
 fn no_fsync(draft: &mut Draft, value: &str) -> Result<(), Problem> {
     draft.unsafe_no_fsync = values::boolean(value)?;
+    Ok(())
+}
+
+fn flight_recorder(draft: &mut Draft, value: &str) -> Result<(), Problem> {
+    draft.flight_recorder_bytes = values::number(value)?;
     Ok(())
 }
 
