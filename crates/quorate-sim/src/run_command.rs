@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use quorate_sim::Dice;
 use quorate_sim::chart::{Trace, Window, html, svg};
-use quorate_sim::swarm::{Options, Outcome, chart_seed, run_seed};
+use quorate_sim::swarm::{Options, Outcome, chart_seed, run_seed, tell};
 use quorate_sim::world::{Conviction, Judge};
 
 use crate::cli::Arguments;
@@ -80,10 +80,22 @@ impl Sum {
 
 /// The subcommand.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
-    let mut known =
-        vec!["seeds", "first-seed", "seed", "threads", "chart", "from-ms", "to-ms", "out"];
+    let mut known = vec![
+        "seeds",
+        "first-seed",
+        "seed",
+        "threads",
+        "chart",
+        "from-ms",
+        "to-ms",
+        "out",
+        "script",
+    ];
     known.extend(WORLD_OPTIONS);
     let arguments = Arguments::parse(arguments, &known)?;
+    if let Some(file) = arguments.text("script") {
+        return run_script(file, &arguments);
+    }
     let options = options(&arguments)?;
     let one = arguments.number("seed")?;
     let first = one.or(arguments.number("first-seed")?).unwrap_or(0);
@@ -108,6 +120,22 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
         println!("seed {seed} is drawn in {}", file.display());
     }
     Ok(report(&sum, cpu_s))
+}
+
+/// Tells again what `shrink` wrote.
+fn run_script(file: &str, arguments: &Arguments) -> Result<ExitCode, String> {
+    let text = std::fs::read_to_string(file).map_err(|why| format!("{file}: {why}"))?;
+    let told = tell(&text).map_err(|why| format!("{file}: {why}"))?;
+    told.lines.iter().for_each(|line| println!("{line}"));
+    if let Some(chart) = arguments.text("chart") {
+        write_chart(Path::new(chart), &told.trace, window(arguments)?)?;
+    }
+    let failures = u8::from(told.failure.is_some());
+    if let Some(failure) = told.failure {
+        println!("=> {failure}");
+    }
+    println!("events={} failures={failures}", told.lines.len());
+    Ok(ExitCode::from(failures))
 }
 
 /// The part of the time that is asked for.

@@ -1,13 +1,9 @@
 //! The simulated worlds, judged: an honest run is let go, a planted bug is convicted, cut down and convicted again.
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
-mod replay;
-
-#[cfg(test)]
 mod tests {
     use quorate_sim::mutants::{CATALOGUE, hunt};
-    use quorate_sim::swarm::{Options, run_seed, shrink_seed};
+    use quorate_sim::swarm::{Options, run_seed, shrink_seed, tell};
     use quorate_sim::world::Judge;
 
     fn with(mutant: u16) -> Options {
@@ -54,9 +50,11 @@ mod tests {
     fn a_hasty_message_is_convicted_and_the_story_is_short() {
         let shrunk = shrink_seed(0, &with(100)).expect("the bug is caught in this seed");
         assert_eq!(shrunk.failure.judge, Judge::Promise);
-        assert!(shrunk.events.1 <= 30, "{:#?}", shrunk.script);
-        let end = shrunk.script.last().expect("a story has an end");
-        assert!(end.contains("Promise"), "{:#?}", shrunk.script);
+        assert!(shrunk.events <= 30, "{}", shrunk.script);
+        let told = tell(&shrunk.script).expect("a story can be told again");
+        assert_eq!(told.failure.map(|failure| failure.judge), Some(Judge::Promise));
+        assert_eq!(told.lines.len(), shrunk.events);
+        assert!(shrunk.script.contains("=> Promise"), "{}", shrunk.script);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::axis::Axis;
 use super::{EVENTS_MAX, Event, Fate, Kind, Role, Trace, Window};
 
 /// Left of the first lane: the time.
-const MARGIN: f64 = 190.0;
+const MARGIN: f64 = 230.0;
 /// From lane to lane.
 const PITCH: f64 = 300.0;
 /// Above the first moment.
@@ -73,7 +73,7 @@ pub(super) fn draw(trace: &Trace, window: Window) -> Drawing {
     let count = shown.len();
     shown.truncate(EVENTS_MAX);
     let last = if count > EVENTS_MAX { shown.last().map(|event| event.at) } else { None };
-    let window = Window { to: last.unwrap_or(window.to), ..window };
+    let window = Window { to: last.unwrap_or(window.to.min(trace.end())), ..window };
     let mut pen = Pen {
         axis: axis(trace, &shown, window),
         window,
@@ -123,7 +123,7 @@ impl Pen<'_> {
         for (place, name) in self.axis.ticks() {
             let y = TOP + place;
             self.put(format_args!(
-                r#"<line class="tick" x1="80" y1="{y:.0}" x2="{right:.0}" y2="{y:.0}"/><text class="time" x="74" y="{:.0}">{name}</text>"#,
+                r#"<line class="tick" x1="110" y1="{y:.0}" x2="{right:.0}" y2="{y:.0}"/><text class="time" x="104" y="{:.0}">{name}</text>"#,
                 y + 4.0
             ));
         }
@@ -189,7 +189,7 @@ impl Pen<'_> {
             Kind::Broken => {
                 let (y, right) = (self.y(event.at), lane(self.lanes) + NETWORK);
                 self.put(format_args!(
-                    r#"<line class="broken" x1="80" y1="{y:.0}" x2="{right:.0}" y2="{y:.0}"/><text class="verdict" x="84" y="{:.0}">{}</text>"#,
+                    r#"<line class="broken" x1="110" y1="{y:.0}" x2="{right:.0}" y2="{y:.0}"/><text class="verdict" x="114" y="{:.0}">{}</text>"#,
                     y + 16.0,
                     plain(&text)
                 ));
@@ -219,7 +219,7 @@ impl Pen<'_> {
             let (x2, y2) = (x1 + full.signum() * 70.0, y1 + 6.0);
             self.put(format_args!(
                 r#"<g class="lost{minor}"><line x1="{x1:.0}" y1="{y1:.0}" x2="{x2:.0}" y2="{y2:.0}"/><path d="M{:.0} {:.0}l8 8m0 -8l-8 8"/><text x="{:.0}" y="{:.0}" text-anchor="{}">{}</text><title>{title}</title></g>"#,
-                x2 - 4.0, y2 - 4.0, x2 + full.signum() * 8.0, y2 + 4.0,
+                x2 - 4.0, y2 - 4.0, x2 + full.signum() * 8.0, y2 + 12.0,
                 if full < 0.0 { "end" } else { "start" }, plain(&short(&event.text))
             ));
             return;

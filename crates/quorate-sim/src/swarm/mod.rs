@@ -1,6 +1,7 @@
 //! Runs of a world of cores, each decided by one seed.
 
 mod clock;
+mod draft;
 mod hash;
 mod mend;
 mod misfortune;
@@ -9,10 +10,14 @@ mod network;
 mod plan;
 mod record;
 mod run;
-pub(crate) mod shrink;
+mod script;
+mod shrink;
+mod stage;
+mod story;
 mod tape;
 mod words;
 
 pub use plan::Options;
 pub use run::{Outcome, chart_seed, run_seed};
-pub use shrink::{Shrunk, shrink_seed};
+pub use shrink::{Shrunk, shrink_best, shrink_seed, tell};
+pub use story::Told;

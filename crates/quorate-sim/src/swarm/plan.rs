@@ -6,6 +6,7 @@
 use quorate_raft::Config;
 
 use super::mishap::{Class, Mishap, Planned};
+use super::script::Arm as _;
 use crate::dice::Dice;
 use crate::world::World;
 
@@ -129,6 +130,28 @@ impl Plan {
         world
     }
 
+    /// Makes the group smaller; there are no more than these voters and learners. Some majority stays well.
+    pub(crate) fn shrink_to(&mut self, voters: usize, learners: usize) {
+        let (voters, learners) = (voters.clamp(1, self.voters), learners.min(self.learners));
+        let seats = |from: usize, count: usize| {
+            (from..from + count).fold(0_u8, |set, seat| set | 1 << seat)
+        };
+        let mut votes = self.healthy & seats(0, voters);
+        for seat in 0..voters {
+            if usize::try_from(votes.count_ones()).unwrap_or(0) <= voters / 2 {
+                votes |= 1 << seat;
+            }
+        }
+        self.healthy = votes | seats(voters, learners);
+        (self.voters, self.learners) = (voters, learners);
+    }
+
+    /// Forgets tight limits.
+    pub(crate) fn set_default_limits(&mut self) {
+        self.config = Config::default();
+        self.config.arm(self.mutant);
+    }
+
     /// How many members there are.
     pub(crate) fn members(&self) -> usize {
         self.voters + self.learners
@@ -156,17 +179,9 @@ fn draw_config(dice: &mut Dice, tight: bool, mutant: u16) -> Config {
         config.uncommitted_entries_max = 10 + dice.below(40);
         config.reads_max = 1 + dice.position(20);
     }
-    arm_mutant(&mut config, mutant);
+    config.arm(mutant);
     config
 }
-
-#[cfg(feature = "mutants")]
-fn arm_mutant(config: &mut Config, mutant: u16) {
-    config.mutant = mutant;
-}
-
-#[cfg(not(feature = "mutants"))]
-fn arm_mutant(_: &mut Config, _: u16) {}
 
 fn draw_fair_weather(dice: &mut Dice) -> Weather {
     Weather {

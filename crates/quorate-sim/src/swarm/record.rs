@@ -3,6 +3,7 @@
 use quorate_raft::{Role as CoreRole, View};
 
 use super::plan::{MEMBERS_MAX, Plan};
+use super::script::Script;
 use super::tape::Act;
 use super::words;
 use crate::chart::{Event, Fate, Kind, Role, Trace, Unit, Window};
@@ -24,6 +25,16 @@ pub(crate) struct Recorder {
     seen: [Option<Seen>; MEMBERS_MAX],
 }
 
+fn bug(mutant: u16) -> String {
+    if mutant == 0 { String::new() } else { format!(", mutant {mutant}") }
+}
+
+fn names(voters: usize, members: usize) -> impl Iterator<Item = String> {
+    (0..members).map(move |seat| {
+        format!("{} {}", if seat < voters { "node" } else { "learner" }, id_of(seat))
+    })
+}
+
 fn role(role: CoreRole) -> Role {
     match role {
         CoreRole::Follower => Role::Follower,
@@ -36,15 +47,17 @@ fn role(role: CoreRole) -> Role {
 impl Recorder {
     /// Records a run of a plan; with a window, only what is to be seen in it.
     pub(crate) fn new(plan: &Plan, unit: Unit, window: Option<Window>) -> Self {
-        let name = |seat: usize| {
-            let kind = if seat < plan.voters { "node" } else { "learner" };
-            format!("{kind} {}", id_of(seat))
-        };
-        let bug =
-            if plan.mutant == 0 { String::new() } else { format!(", mutant {}", plan.mutant) };
-        let title = format!("core world, seed {}{bug}", plan.seed);
-        let trace = Trace { unit, ..Trace::new(title, (0..plan.members()).map(name)) };
+        let title = format!("core world, seed {}{}", plan.seed, bug(plan.mutant));
+        let trace = Trace { unit, ..Trace::new(title, names(plan.voters, plan.members())) };
         Self { trace, window, seen: [None; MEMBERS_MAX] }
+    }
+
+    /// Records a script; time is counted in its calls.
+    pub(crate) fn of_script(script: &Script) -> Self {
+        let title = format!("core world, a script{}", bug(script.mutant));
+        let trace = Trace::new(title, names(script.voters, script.members()));
+        let trace = Trace { unit: Unit::Steps, ..trace };
+        Self { trace, window: None, seen: [None; MEMBERS_MAX] }
     }
 
     /// What was recorded, with how it ended.

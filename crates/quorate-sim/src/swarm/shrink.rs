@@ -1,37 +1,41 @@
 //! Cutting a failing run down to what matters.
 //!
-//! First the plan: mishaps are taken out, in halves and then ever smaller parts (delta debugging, Zeller and Hildebrandt 2002), as long
-//! as the run still fails by the same judge. Then, for everything but liveness, the run itself: what is left of the plan is run
-//! with a tape of every call to the world, and the tape is cut down in the same way. That is sound because every part of a tape is a
-//! legal run (see [`world`](crate::world)): a call that makes no sense any more is skipped.
+//! First the plan: mishaps are taken out, in halves and then ever smaller parts (delta debugging, Zeller and Hildebrandt 2002), and
+//! everything else is made simpler, as long as the run still fails alike. Where progress is missing, that is the end of it. For
+//! everything else what is left of the plan is run with a tape of every call to the world, and the tape is cut down further, by `story`.
+//! Several seeds that fail may be tried, and the shortest story is told.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use super::draft::{self, Draft, Simpler};
+use super::plan::Options;
+use super::run::{Outcome, Watch, run_plan, run_seed};
+use super::script::{self, Script};
+use super::story::{self, Told};
+use crate::world::{Conviction, Judge};
 
-use quorate_raft::NodeId;
-
-use super::plan::{Options, Plan};
-use super::run::{Outcome, Watch, perform, run_plan};
-use super::tape::{Act, Mark, Taped};
-use super::words;
-use crate::world::{Conviction, Input, Judge, Parcel, World, id_of};
-
-/// How many runs of a plan are tried.
-const PLANS_MAX: usize = 300;
-/// How many calls are played in all while a tape is cut down.
-const CALLS_MAX: usize = 40_000_000;
+/// How many events are simulated in all while a plan is cut down.
+const PLAN_EVENTS_MAX: u64 = 12_000_000;
+/// How many seeds are looked at for others that fail.
+const SEEDS_MAX: u64 = 600;
+/// Of these, how many that fail are compared.
+const FAILING_MAX: usize = 60;
 
 /// A run that fails, and little more.
 #[derive(Clone, Debug)]
 pub struct Shrunk {
+    /// The seed it was.
+    pub seed: u64,
     /// What broke in the whole run.
     pub failure: Conviction,
-    /// How many events the whole run had, and how many are left.
-    pub events: (u64, usize),
+    /// How many events the whole run had.
+    pub events_before: u64,
+    /// How many are left: calls, or, where progress is missing, mishaps.
+    pub events: usize,
     /// How many mishaps the plan had, and how many are left.
     pub mishaps: (usize, usize),
-    /// What happens, one line each.
-    pub script: Vec<String>,
+    /// How many voters and learners are left.
+    pub members: (usize, usize),
+    /// A text that tells it, and that [`tell`] runs again.
+    pub script: String,
 }
 
 /// Runs a seed; if it fails, cuts it down.
@@ -39,22 +43,77 @@ pub struct Shrunk {
 /// # Errors
 /// What became of the seed, if it does not fail.
 pub fn shrink_seed(seed: u64, options: &Options) -> Result<Shrunk, Outcome> {
-    let plan = Plan::of(seed, options);
-    let (outcome, _) = run_plan(&plan, Watch::default());
+    let whole = Draft::of(seed, options);
+    let outcome = run_plan(&whole.plan(), Watch::default()).0;
     let Some(failure) = outcome.failure.clone() else { return Err(outcome) };
     let judge = failure.judge;
-    let small = shrink_plan(plan.clone(), judge);
-    let (_, watch) = run_plan(&small, Watch { tape: Some(Vec::new()), recorder: None });
-    let tape = watch.tape.unwrap_or_default();
-    let mishaps = (plan.mishaps.len(), small.mishaps.len());
-    let events = outcome.events;
-    if judge == Judge::Liveness {
-        let script = small.mishaps.iter().map(|planned| format!("{planned:?}")).collect::<Vec<_>>();
-        return Ok(Shrunk { failure, events: (events, tape.len()), mishaps, script });
+    let mishaps_before = whole.kept.len();
+    let draft = shrink_draft(whole, judge, outcome.events);
+    let plan = draft.plan();
+    let mut shrunk = Shrunk {
+        seed,
+        failure,
+        events_before: outcome.events,
+        events: plan.mishaps.len(),
+        mishaps: (mishaps_before, plan.mishaps.len()),
+        members: (plan.voters, plan.learners),
+        script: draft.text(),
+    };
+    if judge != Judge::Liveness {
+        let (_, watch) = run_plan(&plan, Watch { tape: Some(Vec::new()), recorder: None });
+        let script = story::shrink(Script::of(&plan, watch.tape.unwrap_or_default()));
+        shrunk.events = script.tape.len();
+        shrunk.members = (script.voters, script.learners);
+        shrunk.script = story::text(&script);
     }
-    let tape = shrink_tape(&small, tape, judge);
-    let (script, _) = tell(&small, &tape);
-    Ok(Shrunk { failure, events: (events, tape.len()), mishaps, script })
+    Ok(shrunk)
+}
+
+/// The shortest story that is found: of the seed itself, and, while it is longer than `enough` events, of up to `tries` others that fail,
+/// the shortest runs first.
+///
+/// # Errors
+/// What became of the seed, if it does not fail.
+pub fn shrink_best(
+    seed: u64,
+    options: &Options,
+    tries: usize,
+    enough: usize,
+) -> Result<Shrunk, Outcome> {
+    let mut best = shrink_seed(seed, options)?;
+    if best.events <= enough || tries == 0 {
+        return Ok(best);
+    }
+    for (other, options) in others(seed, options, best.failure.judge).into_iter().take(tries) {
+        if let Ok(shrunk) = shrink_seed(other, &options)
+            && shrunk.events < best.events
+        {
+            best = shrunk;
+        }
+        if best.events <= enough {
+            break;
+        }
+    }
+    Ok(best)
+}
+
+/// Other seeds that fail, the shortest runs first; half of them in small groups.
+fn others(seed: u64, options: &Options, judge: Judge) -> Vec<(u64, Options)> {
+    let small =
+        Options { voters: Some(3), learners: Some(0), seconds: Some(20), ..options.clone() };
+    let mut failing: Vec<(u64, u64, Options)> = Vec::new();
+    for number in 1..=SEEDS_MAX {
+        let options = if number % 2 == 0 { options } else { &small };
+        let outcome = run_seed(seed.wrapping_add(number), options);
+        if outcome.failure.is_some_and(|failure| is_like(&failure, judge)) {
+            failing.push((outcome.events, outcome.seed, options.clone()));
+        }
+        if failing.len() >= FAILING_MAX {
+            break;
+        }
+    }
+    failing.sort_by_key(|(events, seed, _)| (*events, *seed));
+    failing.into_iter().map(|(_, seed, options)| (seed, options)).collect()
 }
 
 /// Any broken property will do, but for progress: runs without it are another story.
@@ -62,54 +121,67 @@ fn is_like(failure: &Conviction, judge: Judge) -> bool {
     (failure.judge == Judge::Liveness) == (judge == Judge::Liveness)
 }
 
-fn shrink_plan(mut plan: Plan, judge: Judge) -> Plan {
-    let mut left = PLANS_MAX;
-    let mut events = u64::MAX;
-    let mishaps = minimise(plan.mishaps.clone(), |some| {
-        left = left.saturating_sub(1);
-        if left == 0 {
+/// A plan being cut down.
+#[derive(Debug)]
+struct Cutter {
+    judge: Judge,
+    /// What the shortest run that still fails takes.
+    events: u64,
+    left: u64,
+}
+
+impl Cutter {
+    /// Whether a plan still fails, and, unless it is progress that is missing, no later than before.
+    fn fails(&mut self, draft: &Draft) -> bool {
+        if self.left == 0 {
             return false;
         }
-        let (outcome, _) =
-            run_plan(&Plan { mishaps: some.to_vec(), ..plan.clone() }, Watch::default());
-        let like = outcome.failure.is_some_and(|failure| is_like(&failure, judge));
-        let shorter = like && outcome.events <= events;
+        let outcome = run_plan(&draft.plan(), Watch::default()).0;
+        self.left = self.left.saturating_sub(outcome.events);
+        let fails = outcome.failure.is_some_and(|failure| is_like(&failure, self.judge));
+        let shorter = fails && (self.judge == Judge::Liveness || outcome.events <= self.events);
         if shorter {
-            events = outcome.events;
+            self.events = outcome.events;
         }
         shorter
-    });
-    plan.mishaps = mishaps;
-    plan
-}
+    }
 
-fn shrink_tape(plan: &Plan, tape: Vec<Taped>, judge: Judge) -> Vec<Taped> {
-    let mut left = CALLS_MAX;
-    let mut fails = |some: &[Taped]| {
-        left = left.saturating_sub(some.len());
-        left > 0 && play(plan, some).is_some_and(|failure| is_like(&failure, judge))
-    };
-    // A log that is cut to nothing tells the same story with fewer entries.
-    let plain: Vec<Taped> = tape.iter().copied().map(plain).collect();
-    let tape = if fails(&plain) { plain } else { tape };
-    let mut tape = minimise(tape, &mut fails);
-    // What a smaller story no longer needs may be whole members.
-    for seat in 0..plan.members() {
-        let others: Vec<Taped> = tape.iter().filter(|taped| taped.seat != seat).copied().collect();
-        if fails(&others) {
-            tape = others;
+    fn drop_mishaps(&mut self, draft: &mut Draft) {
+        let kept = std::mem::take(&mut draft.kept);
+        let simpler = draft.clone();
+        draft.kept = minimise(kept, |some| {
+            let fewer = Draft { kept: some.to_vec(), ..simpler.clone() };
+            self.fails(&fewer).then(|| some.to_vec())
+        });
+    }
+
+    fn simplify(&mut self, draft: &mut Draft) {
+        for way in Simpler::all() {
+            if let Some(simpler) = draft.with(way).filter(|simpler| self.fails(simpler)) {
+                *draft = simpler;
+            }
         }
     }
-    minimise(tape, &mut fails)
 }
 
-fn plain(taped: Taped) -> Taped {
-    let cuts = matches!(taped.act, Act::Compact { .. });
-    if cuts { Taped { act: Act::Compact { kept: 0 }, ..taped } } else { taped }
+fn shrink_draft(mut draft: Draft, judge: Judge, events: u64) -> Draft {
+    let mut cutter = Cutter { judge, events, left: PLAN_EVENTS_MAX };
+    if judge == Judge::Liveness {
+        // Such a run is as long as its safety phase.
+        cutter.simplify(&mut draft);
+    }
+    cutter.drop_mishaps(&mut draft);
+    cutter.simplify(&mut draft);
+    cutter.drop_mishaps(&mut draft);
+    draft
 }
 
-/// A part of `items` of which no single item, and no run of them that was tried, can be taken out.
-pub(crate) fn minimise<T: Clone>(items: Vec<T>, mut fails: impl FnMut(&[T]) -> bool) -> Vec<T> {
+/// A part of `items` of which no single item, and no run of them that was tried, can be taken out. `fails` says what to go on with:
+/// the same items or fewer.
+pub(super) fn minimise<T: Clone>(
+    items: Vec<T>,
+    mut fails: impl FnMut(&[T]) -> Option<Vec<T>>,
+) -> Vec<T> {
     let mut items = items;
     let mut size = items.len().div_ceil(2).max(1);
     while !items.is_empty() {
@@ -120,10 +192,10 @@ pub(crate) fn minimise<T: Clone>(items: Vec<T>, mut fails: impl FnMut(&[T]) -> b
             let start = end.saturating_sub(size);
             let rest: Vec<T> =
                 items.iter().take(start).chain(items.iter().skip(end)).cloned().collect();
-            if fails(&rest) {
-                items = rest;
+            if let Some(fewer) = fails(&rest) {
+                items = fewer;
             }
-            end = start;
+            end = start.min(items.len());
         }
         if size == 1 && items.len() == before {
             break;
@@ -133,127 +205,19 @@ pub(crate) fn minimise<T: Clone>(items: Vec<T>, mut fails: impl FnMut(&[T]) -> b
     items
 }
 
-/// A world and what is on its way in it.
-struct Stage {
-    world: World,
-    /// By sender, receiver, kind and term, in the order in which they were sent.
-    pool: BTreeMap<(NodeId, NodeId, usize, u64), Vec<Flying>>,
-}
-
-/// A message, and how often it was delivered.
-struct Flying {
-    parcel: Parcel,
-    mark: Mark,
-    delivered: u32,
-}
-
-impl Stage {
-    fn new(plan: &Plan) -> Self {
-        let world = plan.world();
-        Self { world, pool: BTreeMap::new() }
+/// Runs again what [`Shrunk::script`] tells.
+///
+/// # Errors
+/// The text is no such script.
+pub fn tell(text: &str) -> Result<Told, String> {
+    let first = text.lines().next().unwrap_or_default().trim();
+    if first == draft::HEAD {
+        return Draft::parse(text).map(|draft| story::tell_plan(&draft));
     }
-
-    /// Makes the call. Says whether it made sense.
-    fn play(&mut self, taped: &Taped) -> Result<bool, Conviction> {
-        let starts = matches!(taped.act, Act::Start { .. });
-        if starts == self.world.running(taped.seat).is_some() {
-            return Ok(false);
-        }
-        if let Act::Deliver { from, mark } = taped.act {
-            let Some(parcel) = self.take(from, taped.seat, mark) else { return Ok(false) };
-            let input = Input::Arrival { from: parcel.from, body: parcel.body };
-            self.world.step(taped.seat, taped.now, input)?;
-        } else if !self.possible(taped) {
-            return Ok(false);
-        } else {
-            perform(&mut self.world, taped.seat, taped.now, &taped.act)?;
-        }
-        for parcel in self.world.outbox.drain(..) {
-            let mark = Mark::of(&parcel.body);
-            let key = (parcel.from, parcel.to, mark.kind, mark.term);
-            self.pool.entry(key).or_default().push(Flying { parcel, mark, delivered: 0 });
-        }
-        Ok(true)
+    if first == script::HEAD {
+        return Script::parse(text).map(|script| story::tell_script(&script));
     }
-
-    /// Reports of what never happened would be lies of the driver.
-    fn possible(&self, taped: &Taped) -> bool {
-        match taped.act {
-            Act::SnapshotSent { to, last } => self.world.view(taped.seat).is_some_and(|view| {
-                last.is_none_or(|last| last.index <= view.last.index) && to != taped.seat
-            }),
-            Act::Start { .. }
-            | Act::Crash { .. }
-            | Act::Doom { .. }
-            | Act::Wake
-            | Act::Sync { .. }
-            | Act::Deliver { .. }
-            | Act::Propose { .. }
-            | Act::Read { .. }
-            | Act::Compact { .. }
-            | Act::SyncFailed
-            | Act::DiskFault { .. }
-            | Act::Repaired
-            | Act::Unreachable { .. }
-            | Act::Transfer { .. } => true,
-        }
-    }
-
-    /// The message on this link that is most like the one on the tape; one that was not delivered yet, if there is one.
-    fn take(&mut self, from: usize, to: usize, mark: Mark) -> Option<Parcel> {
-        let alike = self.pool.get_mut(&(id_of(from), id_of(to), mark.kind, mark.term))?;
-        let best = alike.iter_mut().min_by_key(|flying| (flying.mark != mark, flying.delivered))?;
-        best.delivered += 1;
-        Some(best.parcel.clone())
-    }
-}
-
-fn play(plan: &Plan, tape: &[Taped]) -> Option<Conviction> {
-    let mut stage = Stage::new(plan);
-    let mut played = || tape.iter().try_for_each(|taped| stage.play(taped).map(|_| ()));
-    match catch_unwind(AssertUnwindSafe(&mut played)) {
-        Ok(Ok(())) => None,
-        Ok(Err(conviction)) => Some(conviction),
-        Err(_) => Some(Conviction::new(Judge::Panic, "the code under test panicked")),
-    }
-}
-
-/// Plays a tape and says what happens.
-fn tell(plan: &Plan, tape: &[Taped]) -> (Vec<String>, Option<Conviction>) {
-    let mut stage = Stage::new(plan);
-    let mut lines = Vec::new();
-    for taped in tape {
-        let line =
-            format!("{:>14} node {} {}", taped.now, id_of(taped.seat), words::act(&taped.act));
-        let played = catch_unwind(AssertUnwindSafe(|| stage.play(taped)));
-        let after = stage.world.view(taped.seat).map_or_else(
-            || "down".to_owned(),
-            |view| {
-                format!(
-                    "{:?} term={} vote={} commit={} last={} durable={}",
-                    view.role,
-                    view.term,
-                    view.vote.map_or(0, |vote| vote.0),
-                    view.commit,
-                    view.last,
-                    view.durable
-                )
-            },
-        );
-        lines.push(format!("{line:<70} | {after}"));
-        match played {
-            Ok(Ok(_)) => {}
-            Ok(Err(conviction)) => {
-                lines.push(format!("  => {conviction}"));
-                return (lines, Some(conviction));
-            }
-            Err(_) => {
-                lines.push("  => panic".to_owned());
-                return (lines, None);
-            }
-        }
-    }
-    (lines, None)
+    Err(format!("the first line is neither {:?} nor {:?}", script::HEAD, draft::HEAD))
 }
 
 #[cfg(test)]
@@ -262,9 +226,10 @@ mod tests {
 
     #[test]
     fn only_what_matters_is_left() {
-        let left =
-            minimise((0..1000).collect(), |some: &[u32]| some.contains(&7) && some.contains(&901));
+        let left = minimise((0..1000).collect(), |some: &[u32]| {
+            (some.contains(&7) && some.contains(&901)).then(|| some.to_vec())
+        });
         assert_eq!(left, [7, 901]);
-        assert!(minimise(vec![1, 2, 3], |_| true).is_empty());
+        assert!(minimise(vec![1, 2, 3], |some| Some(some.to_vec())).is_empty());
     }
 }

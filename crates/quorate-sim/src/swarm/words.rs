@@ -58,10 +58,10 @@ pub(crate) fn message(body: &Body) -> String {
             Message::InstallSnapshot { term, snapshot } => {
                 format!("InstallSnapshot t{term} to {}", snapshot.last)
             }
-            Message::ReadIndex { term, context } => format!("ReadIndex {} t{term}", context.0),
-            Message::ReadIndexReply { term, context, index } => match index {
-                Some(index) => format!("ReadIndexReply {} t{term}: {index}", context.0),
-                None => format!("ReadIndexReply {} t{term}: ask again", context.0),
+            Message::ReadIndex { term, .. } => format!("ReadIndex t{term}"),
+            Message::ReadIndexReply { term, index, .. } => match index {
+                Some(index) => format!("ReadIndexReply t{term}: {index}"),
+                None => format!("ReadIndexReply t{term}: ask again"),
             },
             Message::TimeoutNow { term } => format!("TimeoutNow t{term}"),
         },
