@@ -49,6 +49,8 @@ pub struct ApplyLoop {
     purge_waiters: Vec<(i64, Waiter<()>)>,
     /// A compaction is being hashed.
     hashing: bool,
+    /// What is being hashed is of a state that a snapshot has replaced since: its end means nothing.
+    hash_is_stale: bool,
     stopping: bool,
 }
 
@@ -70,6 +72,7 @@ impl ApplyLoop {
             purging: true,
             purge_waiters: Vec::new(),
             hashing: false,
+            hash_is_stale: false,
             stopping: false,
         }
     }
@@ -126,8 +129,11 @@ impl ApplyLoop {
                 ApplyInput::Install(snapshot) => self.install(&snapshot)?,
                 ApplyInput::Purged(revision, waiter) => self.purge_waiters.push((revision, waiter)),
                 ApplyInput::Hashed(outcome) => {
-                    outcome?;
+                    let is_stale = std::mem::take(&mut self.hash_is_stale);
                     self.hashing = false;
+                    if !is_stale {
+                        outcome?;
+                    }
                 }
                 ApplyInput::Stop | ApplyInput::Entries(_) => self.stopping = true,
             }
@@ -253,6 +259,7 @@ impl ApplyLoop {
         self.note_sizes()?;
         self.purging = true;
         self.tell_applied();
+        self.hash_is_stale = self.hashing;
         self.shared.raft.put(RaftInput::Installed);
         self.checkpoint()
     }
