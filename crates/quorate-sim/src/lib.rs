@@ -5,6 +5,7 @@
 pub mod chart;
 pub mod dice;
 pub mod explore;
+pub mod full;
 pub mod mutants;
 pub mod replay;
 pub mod swarm;

@@ -7,8 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use quorate_sim::Dice;
 use quorate_sim::chart::{Trace, Window, html, svg};
-use quorate_sim::swarm::{Options, Outcome, chart_seed, run_seed, tell};
+use quorate_sim::swarm::{Options, Outcome, tell};
 use quorate_sim::world::{Conviction, Judge};
+use quorate_sim::{full, swarm};
 
 use crate::cli::Arguments;
 
@@ -25,12 +26,28 @@ const OUT: &str = "target/sim";
 /// A year, in seconds.
 const YEAR_S: f64 = 365.25 * 24.0 * 3600.0;
 
-/// Reads the options that say what world it is.
+/// A kind of world, and how its seeds are run and drawn.
+#[derive(Clone, Copy)]
+struct World {
+    name: &'static str,
+    run_seed: fn(u64, &Options) -> Outcome,
+    chart_seed: fn(u64, &Options, Option<Window>) -> (Outcome, Trace),
+}
+
+/// All kinds.
+const WORLDS: [World; 2] = [
+    World { name: "core", run_seed: swarm::run_seed, chart_seed: swarm::chart_seed },
+    World { name: "full", run_seed: full::run_seed, chart_seed: full::chart_seed },
+];
+
+fn world(arguments: &Arguments) -> Result<World, String> {
+    let name = arguments.text("world").unwrap_or("core");
+    let found = WORLDS.into_iter().find(|world| world.name == name);
+    found.ok_or_else(|| format!("no world is called {name}; there are: core, full"))
+}
+
+/// Reads the options that say what a world is like.
 pub(crate) fn options(arguments: &Arguments) -> Result<Options, String> {
-    match arguments.text("world") {
-        None | Some("core") => {}
-        Some(other) => return Err(format!("no world is called {other}; there is: core")),
-    }
     let size = |name| -> Result<Option<usize>, String> {
         Ok(arguments.number(name)?.and_then(|number| usize::try_from(number).ok()))
     };
@@ -96,13 +113,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
     if let Some(file) = arguments.text("script") {
         return run_script(file, &arguments);
     }
-    let options = options(&arguments)?;
+    let (world, options) = (world(&arguments)?, options(&arguments)?);
     let one = arguments.number("seed")?;
     let first = one.or(arguments.number("first-seed")?).unwrap_or(0);
     let seeds = if one.is_some() { 1 } else { arguments.number("seeds")?.unwrap_or(100) };
     let threads = arguments.number("threads")?.unwrap_or(1).clamp(1, 64);
     let before = cpu_seconds();
-    let sum = run_all(first, seeds, threads, &options);
+    let sum = run_all((first, seeds, threads), world, &options);
     let cpu_s = cpu_seconds() - before;
     let mut wanted: Vec<(u64, PathBuf)> = sum
         .failures
@@ -115,7 +132,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
     }
     let window = window(&arguments)?;
     for (seed, file) in wanted {
-        let (_, trace) = chart_seed(seed, &options, window);
+        let (_, trace) = (world.chart_seed)(seed, &options, window);
         write_chart(&file, &trace, window)?;
         println!("seed {seed} is drawn in {}", file.display());
     }
@@ -153,9 +170,11 @@ pub(crate) fn out_file(
     seed: u64,
     ending: &str,
 ) -> PathBuf {
+    let world = arguments.text("world").unwrap_or("core");
     let bug =
         if options.mutant == 0 { String::new() } else { format!("-mutant-{}", options.mutant) };
-    Path::new(arguments.text("out").unwrap_or(OUT)).join(format!("core-seed-{seed}{bug}.{ending}"))
+    Path::new(arguments.text("out").unwrap_or(OUT))
+        .join(format!("{world}-seed-{seed}{bug}.{ending}"))
 }
 
 /// Writes a chart: an SVG if the name says so, and otherwise a page.
@@ -177,7 +196,7 @@ pub(crate) fn write_out(file: &Path, text: &str) -> Result<(), String> {
     std::fs::write(file, text).map_err(|why| format!("{}: {why}", file.display()))
 }
 
-fn run_all(first: u64, seeds: u64, threads: u64, options: &Options) -> Sum {
+fn run_all((first, seeds, threads): (u64, u64, u64), world: World, options: &Options) -> Sum {
     let next = AtomicU64::new(0);
     let sum = Mutex::new(Sum::default());
     let work = || {
@@ -186,7 +205,7 @@ fn run_all(first: u64, seeds: u64, threads: u64, options: &Options) -> Sum {
             if number >= seeds {
                 return;
             }
-            let outcome = run_checked(first.wrapping_add(number), options);
+            let outcome = run_checked(first.wrapping_add(number), world, options);
             sum.lock().unwrap_or_else(PoisonError::into_inner).add(outcome);
         }
     };
@@ -199,10 +218,10 @@ fn run_all(first: u64, seeds: u64, threads: u64, options: &Options) -> Sum {
 }
 
 /// Runs a seed, some of them twice: both must be the same.
-fn run_checked(seed: u64, options: &Options) -> Outcome {
-    let mut outcome = run_seed(seed, options);
+fn run_checked(seed: u64, world: World, options: &Options) -> Outcome {
+    let mut outcome = (world.run_seed)(seed, options);
     if outcome.failure.is_none() && Dice::fork(seed, 3).chance(TWICE_PPM) {
-        let again = run_seed(seed, options);
+        let again = (world.run_seed)(seed, options);
         if again.hash != outcome.hash {
             let detail = format!("{:032x}, then {:032x}", outcome.hash, again.hash);
             outcome.failure = Some(Conviction::new(Judge::Determinism, detail));

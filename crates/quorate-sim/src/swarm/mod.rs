@@ -17,6 +17,7 @@ mod story;
 mod tape;
 mod words;
 
+pub(crate) use hash::Rolling;
 pub use plan::Options;
 pub use run::{Outcome, chart_seed, run_seed};
 pub use shrink::{Shrunk, shrink_best, shrink_seed, tell};

@@ -40,6 +40,10 @@ pub enum Judge {
     Panic,
     /// The same seed gives the same run.
     Determinism,
+    /// What clients saw is what etcd promises (`quorate-check`).
+    History,
+    /// Damaged bytes are never taken for good ones.
+    Corruption,
 }
 
 /// A broken property, with what was seen.

@@ -1,0 +1,107 @@
+//! What clients saw, and what the judges of histories say of it.
+
+use quorate_check::{
+    Outcome, Verdict, cycles,
+    etcd::{Compare, Range, RevisionEvents, Step, StepReply},
+    lease, linear, register, revision,
+    revision::Request,
+    watch,
+};
+
+use crate::world::{Conviction, Judge};
+
+/// All that clients saw.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    pub(super) requests: Vec<revision::Operation>,
+    pub(super) lists: Vec<cycles::Operation>,
+    pub(super) leases: Vec<lease::Operation>,
+    pub(super) watches: Vec<watch::Watch>,
+}
+
+impl History {
+    /// How many reads were answered.
+    pub(super) fn reads(&self) -> u64 {
+        let read = |one: &&revision::Operation| {
+            matches!(one.request, Request::Read { .. }) && one.outcome.reply().is_some()
+        };
+        self.requests.iter().filter(read).count() as u64
+    }
+
+    /// Judges everything against what is known to have happened.
+    ///
+    /// # Errors
+    /// The first broken promise.
+    pub(super) fn judge(
+        &self,
+        persisted: &[RevisionEvents],
+        bounds: lease::Bounds,
+    ) -> Result<(), Conviction> {
+        settle("requests", revision::check(&self.requests, persisted))?;
+        settle("registers", linear::check(&self.registers()))?;
+        settle("lists", cycles::check(&self.lists))?;
+        settle("leases", lease::check(&self.leases, bounds))?;
+        settle("watches", Ok(watch::check(&self.watches, persisted)))
+    }
+
+    /// The requests for registers: keys that nobody touches but alone. Without the revisions that came with them.
+    fn registers(&self) -> Vec<register::Operation> {
+        self.requests.iter().filter_map(register_of).collect()
+    }
+}
+
+/// Registers have keys that begin so.
+pub(super) const REGISTER_PREFIX: &str = "r";
+
+fn register_of(one: &revision::Operation) -> Option<register::Operation> {
+    let request = register_request(&one.request)?;
+    request.key().starts_with(REGISTER_PREFIX).then_some(())?;
+    let is_conditional = matches!(request, register::Request::Cas { .. });
+    let reply = |given: &revision::Reply| match given.steps.first() {
+        _ if is_conditional => register::Reply::Swapped(given.succeeded),
+        Some(StepReply::Got(pairs)) => {
+            register::Reply::Value(pairs.first().map(|pair| pair.value.clone()))
+        }
+        Some(StepReply::Put | StepReply::Deleted(_)) | None => register::Reply::Done,
+    };
+    let outcome = match &one.outcome {
+        Outcome::Ok(given) => Outcome::Ok(reply(given)),
+        Outcome::Failed => Outcome::Failed,
+        Outcome::Unknown => Outcome::Unknown,
+    };
+    let (client, invoke, returned) = (one.client, one.invoke, one.returned);
+    Some(register::Operation { client, invoke, returned, request, outcome })
+}
+
+fn register_request(request: &Request) -> Option<register::Request> {
+    let txn = match request {
+        Request::Read { range: Range { key, end: None }, at: None, serializable: false } => {
+            return Some(register::Request::Get { key: key.clone() });
+        }
+        Request::Read { .. } => return None,
+        Request::Txn(txn) => txn,
+    };
+    match (txn.compare.as_slice(), txn.success.as_slice()) {
+        ([], [Step::Put { key, value }]) => {
+            Some(register::Request::Put { key: key.clone(), value: value.clone() })
+        }
+        ([], [Step::Delete(range)]) => Some(register::Request::Delete { key: range.key.clone() }),
+        ([Compare::Value { value: expected, .. }], [Step::Put { key, value }]) => {
+            let (expected, value) = (Some(expected.clone()), value.clone());
+            Some(register::Request::Cas { key: key.clone(), expected, value })
+        }
+        _ => None,
+    }
+}
+
+fn settle(what: &str, verdict: Result<Verdict, quorate_check::Error>) -> Result<(), Conviction> {
+    match verdict {
+        Ok(Verdict::Holds) => Ok(()),
+        // An order could not be found within the limits: nothing is said against the store.
+        Ok(Verdict::Undecided(_)) => Ok(()),
+        Ok(broken @ Verdict::Broken(_)) => {
+            Err(Conviction::new(Judge::History, format!("{what}: {broken}")))
+        }
+        Err(error) => Err(Conviction::new(Judge::Contract, format!("{what}: {error}"))),
+    }
+}

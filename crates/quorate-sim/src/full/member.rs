@@ -1,0 +1,188 @@
+//! One member: a real server behind its sockets, over a disk in memory, with a clock of its own.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use quorate_etcd::{Front, Settings, metrics::Metrics};
+use quorate_kv::Reader;
+use quorate_raft::NodeId;
+use quorate_server::{
+    ApplyLoop, Clock, Handle, Identity, Keeper, Outside, RaftLoop, ServerConfig, Started, start,
+};
+use quorate_storage::vfs::MemoryVfs;
+
+use super::{
+    plan::Plan,
+    ports::{Backlog, Outbox},
+};
+use crate::dice::{Dice, mix};
+
+/// Segments of the log, in bytes: small ones, so that a run fills several.
+const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// A member, running or not.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) number: usize,
+    pub(super) id: NodeId,
+    identity: Identity,
+    config: ServerConfig,
+    pub(super) disk: MemoryVfs,
+    clock: MemberClock,
+    pub(super) running: Option<Running>,
+    /// How often it was started.
+    pub(super) boots: u64,
+    /// What its process draws at its starts.
+    dice: Dice,
+    /// Nothing happens here before: the process stands still.
+    pub(super) paused_until: u64,
+    /// Every sync takes this much longer until then.
+    pub(super) slow_disk: (u64, u64),
+}
+
+/// The process.
+pub(super) struct Running {
+    pub(super) handle: Handle,
+    pub(super) raft: RaftLoop,
+    pub(super) apply: ApplyLoop,
+    pub(super) keeper: Keeper,
+    pub(super) front: Arc<Front<Handle>>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) backlog: Arc<Backlog>,
+    /// When the next round of each side is planned.
+    pub(super) planned: [Option<u64>; 3],
+    /// The disk is busy until then; one number for the log and one for the state.
+    pub(super) busy_until: [u64; 2],
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("raft", &self.raft).finish_non_exhaustive()
+    }
+}
+
+/// A clock that runs a little fast or slow.
+#[derive(Clone, Debug)]
+struct MemberClock {
+    shown: Arc<AtomicU64>,
+    /// How much faster than the world's, in millionths; it may be negative.
+    drift_ppm: i64,
+}
+
+impl MemberClock {
+    fn local(&self, world: u64) -> u64 {
+        let gained = i128::from(world) * i128::from(self.drift_ppm) / 1_000_000;
+        u64::try_from(i128::from(world) + gained).unwrap_or(0)
+    }
+
+    /// The first moment of the world at which it shows at least `local`.
+    fn world(&self, local: u64) -> u64 {
+        let scaled = i128::from(local) * 1_000_000 / i128::from(1_000_000 + self.drift_ppm);
+        let mut world = u64::try_from(scaled).unwrap_or(0);
+        while self.local(world) < local {
+            world += 1;
+        }
+        world
+    }
+}
+
+impl Member {
+    /// All members of a cluster, not yet started.
+    pub(super) fn all(plan: &Plan) -> Vec<Self> {
+        let names: Vec<String> = (0..plan.members).map(|number| format!("m{number}")).collect();
+        let url = |name: &String| vec![format!("http://{name}:2380")];
+        let cluster: BTreeMap<_, _> = names.iter().map(|name| (name.clone(), url(name))).collect();
+        let member = |number: usize| {
+            let mut dice = Dice::fork(plan.seed, 0x3e3b ^ mix(number as u64));
+            let config = ServerConfig {
+                name: names.get(number).cloned().unwrap_or_default(),
+                data_dir: "data".into(),
+                initial_cluster: cluster.clone(),
+                snapshot_count: plan.snapshot_count,
+                snapshot_catchup_entries: plan.catchup_entries,
+                wal_segment_bytes: Some(SEGMENT_BYTES),
+                ..ServerConfig::default()
+            };
+            let identity = Identity::of(&config).ok()?;
+            let drift = dice.within(0, 2 * plan.drift_ppm).cast_signed();
+            let drift_ppm = drift - plan.drift_ppm.cast_signed();
+            Some(Self {
+                number,
+                id: identity.me,
+                identity,
+                config,
+                disk: MemoryVfs::new(),
+                clock: MemberClock { shown: Arc::default(), drift_ppm },
+                running: None,
+                boots: 0,
+                dice,
+                paused_until: 0,
+                slow_disk: (0, 0),
+            })
+        };
+        (0..plan.members).filter_map(member).collect()
+    }
+
+    /// Shows the world's time on this member's clock.
+    pub(super) fn tell_time(&self, now: u64) {
+        self.clock.shown.store(self.clock.local(now), SeqCst);
+    }
+
+    /// When this member's clock shows `local`.
+    pub(super) fn world_time(&self, local: u64) -> u64 {
+        self.clock.world(local)
+    }
+
+    /// Starts the process on its disk.
+    ///
+    /// # Errors
+    /// What the server says of its disk.
+    pub(super) fn start(&mut self, now: u64) -> anyhow::Result<()> {
+        self.running = None;
+        let running = self.start_on(&self.disk.clone(), now)?;
+        self.running = Some(running);
+        Ok(())
+    }
+
+    /// Starts a process on a disk that looks like this member's.
+    pub(super) fn start_on(&mut self, disk: &MemoryVfs, now: u64) -> anyhow::Result<Running> {
+        self.boots += 1;
+        self.tell_time(now);
+        let (outbox, backlog) = (Arc::new(Outbox::default()), Arc::new(Backlog::default()));
+        let metrics = Arc::new(Metrics::default());
+        let mut dice = Dice::new(self.dice.draw());
+        let outside = Outside {
+            vfs: Arc::new(disk.clone()),
+            clock: Clock::Simulated(Arc::clone(&self.clock.shown)),
+            peers: Arc::clone(&outbox) as _,
+            jobs: Arc::clone(&backlog) as _,
+            random: Box::new(move || dice.draw()),
+            metrics: Arc::clone(&metrics),
+        };
+        let started = start(self.config.clone(), self.identity.clone(), outside)?;
+        let Started { handle, raft, apply, keeper } = started;
+        let front = Arc::new(Front::new(handle.clone(), self.settings(), metrics));
+        let (planned, busy_until) = ([None; 3], [0; 2]);
+        Ok(Running { handle, raft, apply, keeper, front, outbox, backlog, planned, busy_until })
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            election_timeout: self.config.election_timeout,
+            watch_progress_notify_interval: Duration::from_secs(600),
+            ..Settings::default()
+        }
+    }
+
+    /// The newest state that this member has applied, if it runs.
+    pub(super) fn reader(&self) -> Option<Reader> {
+        use quorate_etcd::backend::Backend;
+        self.running.as_ref().map(|running| running.handle.reader())
+    }
+}

@@ -1,0 +1,192 @@
+//! What goes wrong, and the end of it.
+
+use quorate_etcd::backend::Backend;
+use quorate_storage::vfs::{CrashStyle, Faults, MemoryVfs};
+
+use super::{
+    member::Running,
+    network::exponential,
+    plan::{MS, Mishap, SECOND},
+    world::{Event, World},
+};
+use crate::world::{Conviction, Judge};
+
+impl World {
+    /// Something goes wrong, and the next mishap is planned.
+    pub(super) fn mishap(&mut self) -> Result<(), Conviction> {
+        if self.healed_at.is_some() {
+            return Ok(());
+        }
+        let at = self.now + exponential(&mut self.dice, self.plan.mishap_every_ns) + MS;
+        self.put(at, Event::Mishap);
+        let member = self.dice.position(self.members.len());
+        let lasts_ns = self.dice.within(100 * MS, 8 * SECOND);
+        let until = self.now + lasts_ns;
+        let Some(mishap) = self.dice.pick(&self.plan.mishaps.clone()).copied() else {
+            return Ok(());
+        };
+        self.chronicle.fault(self.now, None, format!("{mishap:?} {member}"), Some(until));
+        match mishap {
+            Mishap::Crash => self.crash_if_up(member),
+            Mishap::CrashAll => (0..self.members.len()).for_each(|member| self.crash_if_up(member)),
+            Mishap::PowerOff => self.power_off(member),
+            Mishap::Pause => {
+                if let Some(one) = self.members.get_mut(member) {
+                    one.paused_until = until;
+                }
+            }
+            Mishap::Isolate => self.cut(until, |from, to| from == member || to == member),
+            Mishap::Split => {
+                let side = self.dice.draw();
+                let of = |number: usize| side >> (number % 64) & 1;
+                self.cut(until, |from, to| of(from) != of(to));
+            }
+            Mishap::OneWay => self.cut(until, |from, _| from == member),
+            Mishap::Bridge => self.cut(until, |from, to| from != member && to != member),
+            Mishap::SlowDisk => {
+                let more_ns = self.dice.within(50 * MS, 2 * SECOND);
+                if let Some(one) = self.members.get_mut(member) {
+                    one.slow_disk = (until, more_ns);
+                }
+            }
+            Mishap::SyncFails => {
+                let sync = self.dice.below(8);
+                self.break_disk(member, Faults { fail_sync: Some(sync), ..Faults::default() });
+            }
+            Mishap::DiskFull => self.fill_disk(member),
+            Mishap::BitFlip => {
+                self.rotten.insert(member);
+                self.crash_if_up(member);
+            }
+            Mishap::Reset => self.reset(member),
+        }
+        Ok(())
+    }
+
+    fn crash_if_up(&mut self, member: usize) {
+        if self.members.get(member).is_some_and(|one| one.running.is_some()) {
+            self.crash(member);
+        }
+    }
+
+    /// The power goes at one of the next calls of the disk, also of one that is about to start again.
+    fn power_off(&mut self, member: usize) {
+        let call = self.dice.below(60);
+        let faults = Faults { power_off_at_call: Some(call), ..Faults::default() };
+        self.break_disk(member, faults);
+    }
+
+    fn break_disk(&mut self, member: usize, faults: Faults) {
+        if let Some(one) = self.members.get(member) {
+            one.disk.set_faults(faults);
+            self.excused.insert(member);
+        }
+    }
+
+    fn fill_disk(&mut self, member: usize) {
+        let Some(one) = self.members.get(member) else { return };
+        let used: u64 = one.disk.files().iter().map(|(_, size_bytes)| size_bytes).sum();
+        let capacity_bytes = Some(used + self.dice.below(64 << 10));
+        self.break_disk(member, Faults { capacity_bytes, ..Faults::default() });
+    }
+
+    fn cut(&mut self, until: u64, cuts: impl Fn(usize, usize) -> bool) {
+        for from in 0..self.members.len() {
+            for to in (0..self.members.len()).filter(|to| *to != from) {
+                if cuts(from, to) {
+                    self.network.cut(from, to, until);
+                }
+            }
+        }
+    }
+
+    /// The connections of a member break, both ways, and come back.
+    fn reset(&mut self, member: usize) {
+        self.forget_arrivals(member);
+        for other in (0..self.members.len()).filter(|other| *other != member) {
+            for (at, peer) in [(other, member), (member, other)] {
+                let down = self.now + self.dice.below(MS);
+                self.put(down, Event::Connection { at, peer, up: false });
+                let up = down + self.dice.within(MS, 100 * MS);
+                self.put(up, Event::Connection { at, peer, up: true });
+            }
+        }
+    }
+
+    /// A bit flips in a file of a member that is about to start. On a copy of its disk a server must refuse to start, or show
+    /// the same state. Then the member starts from the disk as it was: an operator would have it repaired from the others,
+    /// which takes membership changes.
+    pub(super) fn try_a_flipped_bit(&mut self, number: usize) -> Result<(), Conviction> {
+        let now = self.now;
+        let durable = self.witness.durable(number);
+        let Some(member) = self.members.get_mut(number) else { return Ok(()) };
+        let good = member.disk.crashed_copy(CrashStyle::KeepAll, 0);
+        let bad = member.disk.crashed_copy(CrashStyle::KeepAll, 0);
+        let files: Vec<_> =
+            bad.files().into_iter().filter(|(_, size_bytes)| *size_bytes > 0).collect();
+        let Some((path, size_bytes)) = self.dice.pick(&files).cloned() else { return Ok(()) };
+        let (offset, bit) = (self.dice.below(size_bytes), self.dice.below(8));
+        bad.flip(&path, offset, 1 << bit);
+        let Ok(truth) = member.start_on(&good, now) else { return Ok(()) };
+        let Ok(shown) = member.start_on(&bad, now) else { return Ok(()) };
+        let place = format!("{} at {offset}, bit {bit}", path.display());
+        compare(&truth, &shown, durable).map_err(|what| {
+            let detail = format!("member {number} starts with a flipped bit ({place}): {what}");
+            Conviction::new(Judge::Corruption, detail)
+        })?;
+        let off = |disk: &MemoryVfs| disk.crash(CrashStyle::KeepAll, 0);
+        off(&good);
+        off(&bad);
+        Ok(())
+    }
+
+    /// The safety phase ends: everything is mended, and from now on nothing goes wrong.
+    pub(super) fn heal(&mut self) -> Result<(), Conviction> {
+        self.healed_at = Some(self.now);
+        self.chronicle.fault(self.now, None, "heals".into(), None);
+        self.network.heal();
+        self.rotten.clear();
+        for member in 0..self.members.len() {
+            let Some(one) = self.members.get_mut(member) else { continue };
+            one.paused_until = 0;
+            one.slow_disk = (0, 0);
+            let is_up = one.running.is_some();
+            if self.excused.contains(&member) {
+                // A disk that failed once can't be trusted by who knows it: its process ends.
+                if is_up {
+                    self.crash(member);
+                } else if let Some(one) = self.members.get(member) {
+                    one.disk.set_faults(Faults::default());
+                    self.excused.remove(&member);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a server with a flipped bit shows that it must not.
+fn compare(truth: &Running, shown: &Running, durable: u64) -> Result<(), String> {
+    let (right, wrong) = (truth.handle.reader(), shown.handle.reader());
+    if right.applied() != wrong.applied() {
+        return Err(format!("applied {:?} instead of {:?}", wrong.applied(), right.applied()));
+    }
+    // A flipped bit that is found when it is read is an error, and no wrong answer.
+    if let (Ok(right), Ok(wrong)) = (right.hash_kv(0), wrong.hash_kv(0))
+        && right != wrong
+    {
+        return Err(format!("the state is {wrong:?} instead of {right:?}"));
+    }
+    let (Some(right), Some(wrong)) = (truth.raft.view(), shown.raft.view()) else { return Ok(()) };
+    if wrong.last.index.0 < durable {
+        return Err(format!("its log ends at {}, but {durable} is durable", wrong.last));
+    }
+    if wrong.last == right.last && (wrong.term, wrong.vote) != (right.term, right.vote) {
+        return Err(format!(
+            "term and vote are {:?} instead of {:?}",
+            (wrong.term, wrong.vote),
+            (right.term, right.vote)
+        ));
+    }
+    Ok(())
+}

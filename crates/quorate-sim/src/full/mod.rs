@@ -1,0 +1,184 @@
+//! Worlds of whole servers: everything behind the sockets is the real code, over disks in memory, with clients.
+//!
+//! A member is a `quorate-server` as it ships: its node, its write-ahead log and its redb state over checksummed
+//! blocks, its leases and watches, and etcd's request handlers in front. Only sockets, threads and the clock are this
+//! world's. Clients read, write, compare, append to lists, hold leases and watch; the members crash at any call of their disks,
+//! stand still, are cut off, run out of space, find flipped bits. One seed decides all of it.
+//!
+//! A run has two phases. In the first, safety: judges look after every step (`judge`). Then everything is mended,
+//! and the cluster must come to rest: every client is answered, every member has applied everything, all states are
+//! equal. In the end the clients' histories are judged by `quorate-check`, which knows none of our code.
+//!
+//! | File | What |
+//! |---|---|
+//! | `plan` | what the seed decides beforehand |
+//! | `world` | the queue of all that happens |
+//! | `member`, `ports` | one server and its ports |
+//! | `network` | what lies between members |
+//! | `mishaps` | what goes wrong |
+//! | `session`, `watcher`, `call` | clients |
+//! | `history`, `wire` | what they saw, for the judges |
+//! | `judge` | what must hold after every step |
+//!
+//! Left out: frames and their checksums (messages pass as values), wiped disks (a member that lost its disk may come back only
+//! through a membership change, which does not exist yet), and syncs that lie: a majority of such disks loses data whatever
+//! one does.
+
+mod call;
+mod chronicle;
+mod history;
+mod judge;
+mod member;
+mod mishaps;
+mod network;
+mod plan;
+mod ports;
+mod session;
+mod watcher;
+mod wire;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use chronicle::Chronicle;
+use judge::Look;
+use plan::{MS, Plan, SECOND};
+use quorate_check::lease::Bounds;
+use world::World;
+
+use crate::{
+    chart::{Trace, Window},
+    swarm::{Options, Outcome},
+    world::{Conviction, Judge},
+};
+
+/// After the faults are over, everything must be well within this time.
+const LIVENESS_NS: u64 = 60 * SECOND;
+/// How long a healed world goes on at least.
+const HEALED_LEAST_NS: u64 = 3 * SECOND;
+/// How long it goes on when nobody asks any more, so that watches hear of everything.
+const REST_NS: u64 = 2 * SECOND;
+/// How many answers each client must get in a healed world.
+const ANSWERS_LEAST: u64 = 2;
+/// How late a lease may end: whoever has no leader can't end one.
+const LATE_NS: u64 = 3_600 * SECOND;
+
+/// Runs the world of a seed.
+pub fn run_seed(seed: u64, options: &Options) -> Outcome {
+    run(Plan::new(seed, options), Chronicle::default()).0
+}
+
+/// Runs the world of a seed and writes down what happens, all of it whatever the window.
+pub fn chart_seed(seed: u64, options: &Options, _: Option<Window>) -> (Outcome, Trace) {
+    let plan = Plan::new(seed, options);
+    let title = format!("full world, seed {seed}");
+    let chronicle = Chronicle::writing(title, plan.members);
+    run(plan, chronicle)
+}
+
+fn run(plan: Plan, chronicle: Chronicle) -> (Outcome, Trace) {
+    let seed = plan.seed;
+    let mut world = World::new(plan, chronicle);
+    let played = catch_unwind(AssertUnwindSafe(|| play(&mut world)));
+    let failure = match played {
+        Ok(played) => played.err(),
+        Err(panic) => Some(Conviction::new(Judge::Panic, words(panic.as_ref()))),
+    };
+    if let Some(failure) = &failure {
+        world.chronicle.broken(world.now, failure.to_string());
+    }
+    world.counts.commits = world.witness.committed();
+    world.counts.elections = world.witness.leaders();
+    world.counts.grants = world.history.reads();
+    let outcome = Outcome {
+        seed,
+        events: world.events,
+        simulated_ns: world.now,
+        hash: world.hash.value(),
+        counts: world.counts,
+        failure,
+    };
+    (outcome, world.chronicle.into_trace())
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+fn play(world: &mut World) -> Result<(), Conviction> {
+    while world.healed_at.is_none() {
+        world.step()?;
+    }
+    let healed_at = world.now;
+    world.count_answers();
+    while world.now < healed_at + HEALED_LEAST_NS || world.unrest().is_some() {
+        if let (true, Some(unrest)) = (world.now > healed_at + LIVENESS_NS, world.unrest()) {
+            let waited_s = LIVENESS_NS / SECOND;
+            return Err(Conviction::new(Judge::Liveness, format!("after {waited_s} s: {unrest}")));
+        }
+        step_for(world, 50 * MS)?;
+    }
+    world.closing = true;
+    let end = world.now + REST_NS;
+    while world.now < end || world.difference().is_some() {
+        if let (true, Some(difference)) = (world.now > end + LIVENESS_NS, world.difference()) {
+            return Err(Conviction::new(Judge::Liveness, difference));
+        }
+        step_for(world, 50 * MS)?;
+    }
+    world.conclude()
+}
+
+/// Lets everything happen that happens within this time.
+fn step_for(world: &mut World, lasts_ns: u64) -> Result<(), Conviction> {
+    let end = world.now + lasts_ns;
+    while world.now < end {
+        world.step()?;
+    }
+    Ok(())
+}
+
+impl World {
+    /// From here on, answers are counted.
+    fn count_answers(&mut self) {
+        self.sessions.iter_mut().for_each(|session| session.answers = 0);
+    }
+
+    /// What is not yet as it must be in a healed world.
+    fn unrest(&self) -> Option<String> {
+        let waits = self.sessions.iter().find(|session| session.answers < ANSWERS_LEAST);
+        let waits = waits.map(|session| format!("client {} is not answered", session.client));
+        waits.or_else(|| self.difference())
+    }
+
+    /// Who has not applied everything.
+    fn difference(&self) -> Option<String> {
+        let committed = self.witness.committed();
+        self.members.iter().find_map(|member| match member.reader() {
+            None => Some(format!("member {} is down", member.number)),
+            Some(reader) if reader.applied().index < committed => {
+                let applied = reader.applied().index;
+                Some(format!("member {} has applied {applied} of {committed}", member.number))
+            }
+            Some(_) => None,
+        })
+    }
+
+    /// The run is over: all states are equal, and no client saw anything that it must not.
+    fn conclude(&mut self) -> Result<(), Conviction> {
+        let mut revision = 1;
+        for member in &self.members {
+            let Some(reader) = member.reader() else { continue };
+            self.witness.look_at_hash(member.number, &reader).map_err(Look::into_conviction)?;
+            revision = reader.revision();
+        }
+        let now = self.now;
+        self.sessions.iter_mut().for_each(|session| session.disconnect(now, &mut self.history));
+        for watcher in &mut self.watchers {
+            watcher.end(revision, &mut self.history.watches);
+        }
+        let early = 5 * SECOND * self.plan.drift_ppm / 1_000_000 + 2 * MS;
+        self.history.judge(self.witness.revisions(), Bounds { early, late: LATE_NS })
+    }
+}

@@ -1,0 +1,185 @@
+//! What one seed decides beforehand: how large the world is, how bad, and what its clients do.
+//!
+//! Swarm testing: each seed leaves kinds of mishaps out, so that the others come more often and meet in other ways.
+
+use crate::{dice::Dice, swarm::Options};
+
+/// One millisecond, in nanoseconds.
+pub(super) const MS: u64 = 1_000_000;
+/// One second, in nanoseconds.
+pub(super) const SECOND: u64 = 1_000 * MS;
+
+/// How long the safety phase is when nothing else is said, in seconds.
+const SECONDS: u64 = 60;
+
+/// Everything a run needs.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    /// How many members.
+    pub(super) members: usize,
+    /// How long the safety phase is.
+    pub(super) safety_ns: u64,
+    pub(super) network: NetworkPlan,
+    pub(super) disk: DiskPlan,
+    /// The mean time between mishaps.
+    pub(super) mishap_every_ns: u64,
+    /// The kinds of mishaps that happen, each as often as it stands here.
+    pub(super) mishaps: Vec<Mishap>,
+    /// How far a member's clock may run from the world's, in millionths.
+    pub(super) drift_ppm: u64,
+    /// How many applied entries pile up before the log is cut, and how many stay.
+    pub(super) snapshot_count: u64,
+    pub(super) catchup_entries: u64,
+    pub(super) load: Load,
+    /// A bug that is switched on, by its number; 0: none.
+    pub(super) mutant: u16,
+}
+
+/// How messages travel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NetworkPlan {
+    /// The least time that a message takes.
+    pub(super) delay_least_ns: u64,
+    /// The mean of what comes on top.
+    pub(super) delay_more_ns: u64,
+    /// How many of a million are lost.
+    pub(super) lost_ppm: u32,
+    /// How many of a million arrive twice.
+    pub(super) twice_ppm: u32,
+    /// Whether a message may overtake an earlier one of its lane.
+    pub(super) overtakes: bool,
+}
+
+/// How long a disk takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DiskPlan {
+    /// The least time for one sync.
+    pub(super) sync_least_ns: u64,
+    /// The mean of what comes on top.
+    pub(super) sync_more_ns: u64,
+}
+
+/// What clients do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    /// How many ask for keys.
+    pub(super) clients: usize,
+    /// How many watch.
+    pub(super) watchers: usize,
+    /// How many hold leases.
+    pub(super) lessees: usize,
+    /// How many append to lists.
+    pub(super) appenders: usize,
+    /// The mean time between an answer and the next request.
+    pub(super) pause_ns: u64,
+    /// How many keys there are.
+    pub(super) keys: u64,
+    /// Whether history is compacted now and then.
+    pub(super) compacts: bool,
+}
+
+/// What can go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mishap {
+    /// A process dies between two steps.
+    Crash,
+    /// The power goes at some call of the disk a little later, perhaps while the member starts again.
+    PowerOff,
+    /// All processes die at once.
+    CrashAll,
+    /// A process stands still and goes on.
+    Pause,
+    /// One member can't talk to the others.
+    Isolate,
+    /// Two sides, between which nothing passes.
+    Split,
+    /// Nothing passes in one direction.
+    OneWay,
+    /// Everybody reaches one member, and nobody anybody else.
+    Bridge,
+    /// A disk takes much longer.
+    SlowDisk,
+    /// A sync fails.
+    SyncFails,
+    /// A disk is full.
+    DiskFull,
+    /// A bit flips in a file of a member that is down: it must refuse it, or show the same state.
+    BitFlip,
+    /// All connections of a member break, and what is under way on them is lost.
+    Reset,
+}
+
+impl Mishap {
+    const ALL: [Self; 13] = [
+        Self::Crash,
+        Self::PowerOff,
+        Self::CrashAll,
+        Self::Pause,
+        Self::Isolate,
+        Self::Split,
+        Self::OneWay,
+        Self::Bridge,
+        Self::SlowDisk,
+        Self::SyncFails,
+        Self::DiskFull,
+        Self::BitFlip,
+        Self::Reset,
+    ];
+}
+
+impl Plan {
+    /// What `seed` decides, but for what `options` say.
+    pub(super) fn new(seed: u64, options: &Options) -> Self {
+        let mut dice = Dice::fork(seed, 0x0f11);
+        let members = options.voters.unwrap_or_else(|| if dice.chance(150_000) { 5 } else { 3 });
+        let mishaps = Mishap::ALL.into_iter().filter(|_| dice.chance(500_000)).collect();
+        let load = Self::load(&mut dice, options.rate);
+        Self {
+            seed,
+            members,
+            safety_ns: options.seconds.unwrap_or(SECONDS) * SECOND,
+            network: Self::network(&mut dice),
+            disk: DiskPlan {
+                sync_least_ns: 50_000,
+                sync_more_ns: one_of(&mut dice, &[200_000, MS, 5 * MS, 20 * MS]),
+            },
+            mishap_every_ns: one_of(&mut dice, &[1, 2, 5, 10]) * SECOND,
+            mishaps,
+            drift_ppm: one_of(&mut dice, &[0, 100, 500, 20_000]),
+            snapshot_count: one_of(&mut dice, &[20, 60, 200, 10_000]),
+            catchup_entries: one_of(&mut dice, &[5, 20, 100]),
+            load,
+            mutant: options.mutant,
+        }
+    }
+
+    fn network(dice: &mut Dice) -> NetworkPlan {
+        NetworkPlan {
+            delay_least_ns: one_of(dice, &[20_000, 100_000, MS]),
+            delay_more_ns: one_of(dice, &[50_000, 500_000, 5 * MS, 30 * MS]),
+            lost_ppm: u32::try_from(one_of(dice, &[0, 0, 5_000, 50_000, 150_000])).unwrap_or(0),
+            twice_ppm: u32::try_from(one_of(dice, &[0, 0, 10_000, 100_000])).unwrap_or(0),
+            overtakes: dice.chance(300_000),
+        }
+    }
+
+    /// `rate`: requests of all clients that ask for keys, in a second.
+    fn load(dice: &mut Dice, rate: Option<u64>) -> Load {
+        let clients = dice.within(2, 4);
+        let rate = rate.unwrap_or_else(|| one_of(dice, &[3, 6, 12])).max(1);
+        Load {
+            clients: usize::try_from(clients).unwrap_or(2),
+            watchers: dice.position(3),
+            lessees: dice.position(2),
+            appenders: dice.position(3),
+            pause_ns: SECOND * clients / rate,
+            keys: one_of(dice, &[2, 5, 12]),
+            compacts: dice.chance(500_000),
+        }
+    }
+}
+
+fn one_of(dice: &mut Dice, of: &[u64]) -> u64 {
+    dice.pick(of).copied().unwrap_or_default()
+}

@@ -1,0 +1,62 @@
+//! The ports of a simulated server: what it sends and what it wants done beside lies here until the world takes it.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use quorate_node::PeerMessage;
+use quorate_raft::NodeId;
+use quorate_server::{Job, Jobs, Peers};
+
+/// What was sent and not yet carried away.
+#[derive(Debug, Default)]
+pub(super) struct Outbox(Mutex<Vec<(NodeId, PeerMessage)>>);
+
+impl Outbox {
+    /// Takes all of it.
+    pub(super) fn take(&self) -> Vec<(NodeId, PeerMessage)> {
+        std::mem::take(&mut *lock(&self.0))
+    }
+}
+
+impl Peers for Outbox {
+    fn send(&self, to: NodeId, message: PeerMessage) -> bool {
+        lock(&self.0).push((to, message));
+        true
+    }
+}
+
+/// Work beside, oldest first.
+#[derive(Default)]
+pub(super) struct Backlog(Mutex<VecDeque<Job>>);
+
+impl Backlog {
+    /// Takes the oldest job.
+    pub(super) fn take(&self) -> Option<Job> {
+        lock(&self.0).pop_front()
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.0).is_empty()
+    }
+}
+
+impl std::fmt::Debug for Backlog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backlog").finish_non_exhaustive()
+    }
+}
+
+impl Jobs for Backlog {
+    fn run(&self, _: &'static str, job: Job) -> io::Result<()> {
+        lock(&self.0).push_back(job);
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,535 @@
+//! The world: members, what is under way between them, their clients, and one queue of all that is going to happen.
+//!
+//! Whatever happens, happens to one member at one moment: a round of one of its sides, a message that arrives, a client's
+//! turn. After each, what the member sent is on its way, its next rounds are planned, its clients have heard, and the judges
+//! have looked at it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_node::{PeerMessage, SnapshotProgress};
+use quorate_raft::NodeId;
+use quorate_storage::vfs::CrashStyle;
+
+use super::{
+    chronicle::Chronicle,
+    history::History,
+    judge::Witness,
+    member::Member,
+    network::{Network, exponential},
+    plan::{MS, Plan, SECOND},
+    session::{Session, Tenancy, Trade},
+    watcher::Watcher,
+};
+use crate::{
+    dice::Dice,
+    swarm::Rolling,
+    world::{Conviction, Counts, Judge},
+};
+
+/// How often a server looks at its clock.
+const TICK_NS: u64 = 200 * MS;
+/// How much later than it could a thread runs, at most.
+const THREAD_DELAY_NS: u64 = 40_000;
+
+/// A side of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Raft = 0,
+    Apply = 1,
+    Beside = 2,
+}
+
+const SIDES: [Side; 3] = [Side::Raft, Side::Apply, Side::Beside];
+
+/// Something that is going to happen.
+#[derive(Debug)]
+pub(super) enum Event {
+    Round {
+        member: usize,
+        boot: u64,
+        side: Side,
+    },
+    Tick {
+        member: usize,
+        boot: u64,
+    },
+    Arrival {
+        from: usize,
+        to: usize,
+        message: PeerMessage,
+    },
+    /// A member hears that a connection is up or down.
+    Connection {
+        at: usize,
+        peer: usize,
+        up: bool,
+    },
+    Session(usize),
+    Watcher(usize),
+    Mishap,
+    Restart(usize),
+    /// The safety phase is over.
+    Heal,
+}
+
+/// One world.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) now: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    queued: u64,
+    pub(super) dice: Dice,
+    pub(super) network: Network,
+    pub(super) members: Vec<Member>,
+    pub(super) sessions: Vec<Session>,
+    pub(super) watchers: Vec<Watcher>,
+    pub(super) history: History,
+    pub(super) witness: Witness,
+    /// Members whose disk was told to fail: they may stop with an error.
+    pub(super) excused: BTreeSet<usize>,
+    /// Members with a bit to flip before they start again.
+    pub(super) rotten: BTreeSet<usize>,
+    pub(super) healed_at: Option<u64>,
+    /// Clients ask for nothing more.
+    pub(super) closing: bool,
+    pub(super) events: u64,
+    pub(super) hash: Rolling,
+    pub(super) counts: Counts,
+    pub(super) chronicle: Chronicle,
+    numbers: BTreeMap<NodeId, usize>,
+}
+
+impl World {
+    pub(super) fn new(plan: Plan, chronicle: Chronicle) -> Self {
+        let members = Member::all(&plan);
+        let numbers = members.iter().map(|member| (member.id, member.number)).collect();
+        let mut world = Self {
+            now: 0,
+            queue: BTreeMap::new(),
+            queued: 0,
+            dice: Dice::fork(plan.seed, 0x3071d),
+            network: Network::new(plan.network, Dice::fork(plan.seed, 0x4e7)),
+            witness: Witness::new(members.len()),
+            members,
+            sessions: sessions(&plan),
+            watchers: watchers(&plan),
+            history: History::default(),
+            excused: BTreeSet::new(),
+            rotten: BTreeSet::new(),
+            healed_at: None,
+            closing: false,
+            events: 0,
+            hash: Rolling::new(plan.seed),
+            counts: Counts::default(),
+            chronicle,
+            numbers,
+            plan,
+        };
+        world.plan_beginning();
+        world
+    }
+
+    fn plan_beginning(&mut self) {
+        for member in 0..self.members.len() {
+            let at = self.dice.below(100 * MS);
+            self.put(at, Event::Restart(member));
+        }
+        for session in 0..self.sessions.len() {
+            self.put(SECOND, Event::Session(session));
+        }
+        for watcher in 0..self.watchers.len() {
+            self.put(SECOND, Event::Watcher(watcher));
+        }
+        if !self.plan.mishaps.is_empty() {
+            self.put(2 * SECOND, Event::Mishap);
+        }
+        self.put(self.plan.safety_ns, Event::Heal);
+    }
+
+    /// Plans something.
+    pub(super) fn put(&mut self, at: u64, event: Event) {
+        self.queued += 1;
+        self.queue.insert((at.max(self.now), self.queued), event);
+    }
+
+    /// Lets the next thing happen.
+    ///
+    /// # Errors
+    /// A judge convicts.
+    pub(super) fn step(&mut self) -> Result<(), Conviction> {
+        let Some(((at, _), event)) = self.queue.pop_first() else { return Ok(()) };
+        self.now = at;
+        self.events += 1;
+        self.hash.add(at);
+        match event {
+            Event::Round { member, boot, side } => self.round(member, boot, side),
+            Event::Tick { member, boot } => self.tick(member, boot),
+            Event::Arrival { from, to, message } => self.arrive(from, to, message),
+            Event::Connection { at, peer, up } => self.connection(at, peer, up),
+            Event::Session(session) => self.turn(session),
+            Event::Watcher(watcher) => self.turn_of_watcher(watcher),
+            Event::Mishap => self.mishap(),
+            Event::Restart(member) => self.restart(member),
+            Event::Heal => self.heal(),
+        }
+    }
+
+    /// Whether this process is the one that was meant, and not standing still; if it stands still, `again` comes later.
+    fn is_awake(
+        &mut self,
+        member: usize,
+        boot: Option<u64>,
+        again: impl FnOnce() -> Event,
+    ) -> bool {
+        let Some(one) = self.members.get(member) else { return false };
+        if one.running.is_none() || boot.is_some_and(|boot| boot != one.boots) {
+            return false;
+        }
+        let until = one.paused_until;
+        if until > self.now {
+            self.put(until, again());
+            return false;
+        }
+        true
+    }
+
+    fn round(&mut self, member: usize, boot: u64, side: Side) -> Result<(), Conviction> {
+        if !self.is_awake(member, Some(boot), || Event::Round { member, boot, side }) {
+            return Ok(());
+        }
+        let now = self.now;
+        let busy_ns = self.disk_time(member);
+        let Some(one) = self.members.get_mut(member) else { return Ok(()) };
+        one.tell_time(now);
+        let Some(running) = &mut one.running else { return Ok(()) };
+        // Another one is planned at another time.
+        let Some(planned) = running.planned.get_mut(side as usize) else { return Ok(()) };
+        if planned.take_if(|planned| *planned <= now).is_none() {
+            return Ok(());
+        }
+        let syncs = one.disk.counts().syncs;
+        let outcome = match side {
+            Side::Raft => running.raft.round().map(drop),
+            Side::Apply => running.apply.round().map(drop),
+            Side::Beside => {
+                running.backlog.take().into_iter().for_each(|job| job());
+                Ok(())
+            }
+        };
+        if one.disk.counts().syncs > syncs
+            && let Some(busy) = running.busy_until.get_mut(side as usize)
+        {
+            *busy = now + busy_ns;
+        }
+        match outcome {
+            Ok(()) => self.settle(member),
+            Err(error) => self.stopped(member, &error),
+        }
+    }
+
+    /// How long a sync takes here and now.
+    fn disk_time(&mut self, member: usize) -> u64 {
+        let disk = self.plan.disk;
+        let mut lasts_ns = disk.sync_least_ns + exponential(&mut self.dice, disk.sync_more_ns);
+        if let Some(one) = self.members.get(member)
+            && one.slow_disk.0 > self.now
+        {
+            lasts_ns += one.slow_disk.1;
+        }
+        lasts_ns
+    }
+
+    fn tick(&mut self, member: usize, boot: u64) -> Result<(), Conviction> {
+        if !self.is_awake(member, Some(boot), || Event::Tick { member, boot }) {
+            return Ok(());
+        }
+        let now = self.now;
+        self.put(now + TICK_NS, Event::Tick { member, boot });
+        let Some(one) = self.members.get_mut(member) else { return Ok(()) };
+        one.tell_time(now);
+        if let Some(running) = &mut one.running {
+            running.keeper.tick();
+        }
+        self.settle(member)
+    }
+
+    fn arrive(&mut self, from: usize, to: usize, message: PeerMessage) -> Result<(), Conviction> {
+        let until = self.members.get(to).map_or(0, |one| one.paused_until);
+        if until > self.now {
+            self.put(until, Event::Arrival { from, to, message });
+            return Ok(());
+        }
+        let Some(sender) = self.members.get(from).map(|one| one.id) else { return Ok(()) };
+        let Some(one) = self.members.get(to) else { return Ok(()) };
+        let Some(running) = &one.running else { return Ok(()) };
+        one.tell_time(self.now);
+        running.handle.take_peer_message(sender, message);
+        self.settle(to)
+    }
+
+    fn connection(&mut self, at: usize, peer: usize, up: bool) -> Result<(), Conviction> {
+        if !self.is_awake(at, None, || Event::Connection { at, peer, up }) {
+            return Ok(());
+        }
+        let Some(peer) = self.members.get(peer).map(|one| one.id) else { return Ok(()) };
+        let Some(one) = self.members.get(at) else { return Ok(()) };
+        one.tell_time(self.now);
+        if let Some(running) = &one.running {
+            if up {
+                running.handle.peer_connected(peer);
+                running.handle.introduce(peer);
+            } else {
+                running.handle.peer_disconnected(peer);
+            }
+        }
+        self.settle(at)
+    }
+
+    /// After something happened to a member: what it sent leaves, what it has to do is planned, its clients hear, judges look.
+    pub(super) fn settle(&mut self, member: usize) -> Result<(), Conviction> {
+        self.carry(member);
+        self.plan_rounds(member);
+        self.wake_clients(member)?;
+        let Some(one) = self.members.get(member) else { return Ok(()) };
+        self.witness.look(one, self.excused.contains(&member))?;
+        if let Some(view) = one.running.as_ref().and_then(|running| running.raft.view()) {
+            self.hash.add(view.term.0 << 32 ^ view.commit.0);
+            self.hash.add(view.last.index.0);
+            self.chronicle.note(self.now, member, &view);
+        }
+        Ok(())
+    }
+
+    fn carry(&mut self, from: usize) {
+        let Some(one) = self.members.get(from) else { return };
+        let Some(running) = &one.running else { return };
+        for (to, message) in running.outbox.take() {
+            let Some(to) = self.numbers.get(&to).copied() else { continue };
+            if matches!(message, PeerMessage::SnapshotAck { progress: SnapshotProgress::Done, .. })
+            {
+                self.counts.installs += 1;
+            }
+            let arrivals = self.network.arrivals(self.now, (from, to), &message);
+            self.chronicle.message(self.now, (from, to), &message, &arrivals);
+            for at in arrivals {
+                let message = message.clone();
+                self.queued += 1;
+                self.queue.insert((at, self.queued), Event::Arrival { from, to, message });
+            }
+        }
+    }
+
+    fn plan_rounds(&mut self, member: usize) {
+        for side in SIDES {
+            let delay_ns = self.dice.below(THREAD_DELAY_NS);
+            let now = self.now;
+            let Some(one) = self.members.get_mut(member) else { return };
+            let boot = one.boots;
+            let Some(at) = one.next_round(side, now) else { continue };
+            let at = at + delay_ns;
+            let Some(running) = &mut one.running else { return };
+            let Some(planned) = running.planned.get_mut(side as usize) else { continue };
+            if planned.is_none_or(|planned| planned > at || planned < now) {
+                *planned = Some(at);
+                self.put(at, Event::Round { member, boot, side });
+            }
+        }
+    }
+
+    fn wake_clients(&mut self, member: usize) -> Result<(), Conviction> {
+        for session in &mut self.sessions {
+            if session.member == member && session.call.is_some() && session.alarm.take() {
+                session.poll(self.now, &mut self.history);
+                if session.call.is_none() {
+                    let at = session.next_at;
+                    let number = usize::try_from(session.client).unwrap_or(0);
+                    self.queued += 1;
+                    self.queue.insert((at, self.queued), Event::Session(number));
+                }
+            }
+        }
+        for watcher in &mut self.watchers {
+            if watcher.member == member && watcher.is_open() && watcher.alarm.take() {
+                watcher.poll(self.now, &mut self.history.watches)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A client's turn: to ask, or to look whether it has waited long enough.
+    fn turn(&mut self, number: usize) -> Result<(), Conviction> {
+        let (now, closing) = (self.now, self.closing);
+        let Some(session) = self.sessions.get_mut(number) else { return Ok(()) };
+        if session.call.is_none() && closing {
+            return Ok(());
+        }
+        if session.call.is_none() && session.next_at > now {
+            let at = session.next_at;
+            self.put(at, Event::Session(number));
+            return Ok(());
+        }
+        let member = session.member;
+        let Some(one) = self.members.get(member) else { return Ok(()) };
+        let reachable = one.running.is_some() && one.paused_until <= now;
+        match (&one.running, &session.call) {
+            (Some(running), None) if reachable => {
+                one.tell_time(now);
+                session.begin(&running.front, now);
+                session.poll(now, &mut self.history);
+            }
+            (_, None) => session.move_on(now),
+            (_, Some(call)) if reachable || call.give_up_at <= now => {
+                one.tell_time(now);
+                session.poll(now, &mut self.history);
+            }
+            (_, Some(_)) => {}
+        }
+        let at = session.due(now).max(now + 1);
+        self.put(at, Event::Session(number));
+        self.settle(member)
+    }
+
+    fn turn_of_watcher(&mut self, number: usize) -> Result<(), Conviction> {
+        let now = self.now;
+        let Some(watcher) = self.watchers.get_mut(number) else { return Ok(()) };
+        let member = watcher.member;
+        let Some(one) = self.members.get(member) else { return Ok(()) };
+        if watcher.next_at <= now && one.paused_until <= now {
+            match &one.running {
+                Some(running) if !watcher.is_open() => watcher.open(&running.front, now),
+                Some(_) => watcher.ask_for_progress(now),
+                None => watcher.disconnect(now, &mut self.history.watches),
+            }
+            watcher.poll(now, &mut self.history.watches)?;
+        }
+        let at = watcher.next_at.max(now + 100 * MS);
+        self.put(at, Event::Watcher(number));
+        self.settle(member)
+    }
+
+    /// What is under way from and to a member is lost.
+    pub(super) fn forget_arrivals(&mut self, member: usize) {
+        self.queue.retain(|_, event| match event {
+            Event::Arrival { from, to, .. } => *from != member && *to != member,
+            _ => true,
+        });
+    }
+
+    /// A process is gone: its clients notice, its peers a little later.
+    pub(super) fn lose_process(&mut self, member: usize) {
+        let now = self.now;
+        for session in self.sessions.iter_mut().filter(|session| session.member == member) {
+            session.disconnect(now, &mut self.history);
+        }
+        for watcher in self.watchers.iter_mut().filter(|watcher| watcher.member == member) {
+            watcher.disconnect(now, &mut self.history.watches);
+        }
+        if let Some(one) = self.members.get_mut(member) {
+            one.running = None;
+            one.paused_until = 0;
+        }
+        self.connections(member, false);
+    }
+
+    /// The other members hear of this one.
+    fn connections(&mut self, member: usize, up: bool) {
+        for other in (0..self.members.len()).filter(|other| *other != member) {
+            let at = self.now + self.dice.within(MS, 20 * MS);
+            self.put(at, Event::Connection { at: other, peer: member, up });
+            if up {
+                self.put(at, Event::Connection { at: member, peer: other, up });
+            }
+        }
+    }
+
+    /// A process ended by itself, with an error: it must have been told so by its disk.
+    fn stopped(&mut self, member: usize, error: &anyhow::Error) -> Result<(), Conviction> {
+        if !self.excused.contains(&member) {
+            let detail = format!("member {member} stopped: {error:#}");
+            return Err(Conviction::new(Judge::Contract, detail));
+        }
+        self.chronicle.fault(self.now, Some(member), format!("stops: {error:#}"), None);
+        self.crash(member);
+        Ok(())
+    }
+
+    /// The process dies, and what its disk had not made durable is in doubt. It starts again in a while.
+    pub(super) fn crash(&mut self, member: usize) {
+        self.counts.crashes += 1;
+        let style = self.dice.pick(&CrashStyle::ALL).copied().unwrap_or(CrashStyle::LoseAll);
+        let seed = self.dice.draw();
+        self.chronicle.crash(self.now, member);
+        if let Some(one) = self.members.get(member) {
+            // First, so that nothing that is dropped can still write.
+            one.disk.crash(style, seed);
+        }
+        self.excused.remove(&member);
+        self.lose_process(member);
+        let most_ns = if self.healed_at.is_some() { 300 * MS } else { 5 * SECOND };
+        let at = self.now + self.dice.within(20 * MS, most_ns);
+        self.put(at, Event::Restart(member));
+    }
+
+    fn restart(&mut self, member: usize) -> Result<(), Conviction> {
+        let now = self.now;
+        if self.rotten.remove(&member) {
+            self.try_a_flipped_bit(member)?;
+        }
+        let Some(one) = self.members.get_mut(member) else { return Ok(()) };
+        match one.start(now) {
+            Ok(()) => {
+                let boot = one.boots;
+                let ticks_at = now + self.dice.below(TICK_NS);
+                self.put(ticks_at, Event::Tick { member, boot });
+                self.connections(member, true);
+                self.chronicle.fault(now, Some(member), "starts".into(), None);
+                self.settle(member)
+            }
+            Err(_) if self.excused.contains(&member) => {
+                self.crash(member);
+                Ok(())
+            }
+            Err(error) => {
+                let detail = format!("member {member} can't start: {error:#}");
+                Err(Conviction::new(Judge::Recovery, detail))
+            }
+        }
+    }
+}
+
+impl Member {
+    /// When a side has something to do; `None`: not before something happens.
+    fn next_round(&self, side: Side, now: u64) -> Option<u64> {
+        let running = self.running.as_ref()?;
+        let busy = running.busy_until.get(side as usize).copied().unwrap_or(0);
+        let (ready, deadline) = match side {
+            Side::Raft => (running.raft.is_ready(), running.raft.next_deadline()),
+            Side::Apply => (running.apply.is_ready(), running.apply.next_deadline()),
+            Side::Beside => (!running.backlog.is_empty(), None),
+        };
+        if ready {
+            return Some(now.max(busy));
+        }
+        deadline.map(|deadline| self.world_time(deadline.0).max(now).max(busy))
+    }
+}
+
+fn sessions(plan: &Plan) -> Vec<Session> {
+    let load = plan.load;
+    let trades = (0..load.clients).map(|_| Trade::Keys);
+    let trades = trades.chain((0..load.appenders).map(|_| Trade::Lists(None)));
+    let trades = trades.chain((0..load.lessees).map(|_| Trade::Leases(Tenancy::default())));
+    let session = |(client, trade)| {
+        Session::new(client, plan.members, (Dice::fork(plan.seed, 0x5e55 + client), load), trade)
+    };
+    (0..).zip(trades).map(session).collect()
+}
+
+fn watchers(plan: &Plan) -> Vec<Watcher> {
+    let watcher = |number| {
+        let dice = Dice::fork(plan.seed, 0x3a7c4 + number as u64);
+        Watcher::new(number, plan, dice)
+    };
+    (0..plan.load.watchers).map(watcher).collect()
+}
