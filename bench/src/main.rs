@@ -19,36 +19,47 @@ trait Cluster {
     fn round(&mut self, count: usize) -> u64;
     /// Messages sent so far.
     fn messages(&self) -> u64;
+    /// Steps of all recorded cores so far.
+    fn steps(&self) -> u64 {
+        0
+    }
 }
 
 fn main() {
     let entries = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(400_000);
     println!(
-        "{:28}{:>8}{:>16}{:>16}{:>12}",
-        "core", "batch", "ns CPU/entry", "M entries/CPU-s", "messages"
+        "{:28}{:>8}{:>16}{:>16}{:>12}{:>12}",
+        "core", "batch", "ns CPU/entry", "M entries/CPU-s", "messages", "steps"
     );
     for batch in BATCHES {
         let mut ours = Vec::new();
+        let mut recorded = Vec::new();
         let mut plain = Vec::new();
         let mut batched = Vec::new();
         for _ in 0..ROUNDS {
-            ours.push(measure(&mut ours::Trio::new(), batch, entries));
+            ours.push(measure(&mut ours::Trio::new(false), batch, entries));
+            recorded.push(measure(&mut ours::Trio::new(true), batch, entries));
             plain.push(measure(&mut raft_rs::Trio::new(false), batch, entries / 4));
             batched.push(measure(&mut raft_rs::Trio::new(true), batch, entries / 4));
         }
         report("quorate-raft", batch, ours);
+        report("quorate-raft, recorded", batch, recorded);
         report("raft 0.7, propose", batch, plain);
         report("raft 0.7, batch_append", batch, batched);
     }
 }
 
-/// Nanoseconds of CPU and messages per entry.
-fn measure(cluster: &mut dyn Cluster, batch: usize, entries: u64) -> (f64, f64) {
+/// Nanoseconds of CPU, messages, and steps of recorded cores, per entry.
+type Figures = (f64, f64, f64);
+
+fn measure(cluster: &mut dyn Cluster, batch: usize, entries: u64) -> Figures {
     run(cluster, batch, entries / 10);
-    let messages = cluster.messages();
+    let (messages, steps) = (cluster.messages(), cluster.steps());
     let start = cpu_ns();
     let applied = run(cluster, batch, entries) as f64;
-    ((cpu_ns() - start) as f64 / applied, (cluster.messages() - messages) as f64 / applied)
+    let ns = (cpu_ns() - start) as f64;
+    let (messages, steps) = (cluster.messages() - messages, cluster.steps() - steps);
+    (ns / applied, messages as f64 / applied, steps as f64 / applied)
 }
 
 fn run(cluster: &mut dyn Cluster, batch: usize, entries: u64) -> u64 {
@@ -59,10 +70,10 @@ fn run(cluster: &mut dyn Cluster, batch: usize, entries: u64) -> u64 {
     applied
 }
 
-fn report(core: &str, batch: usize, mut runs: Vec<(f64, f64)>) {
+fn report(core: &str, batch: usize, mut runs: Vec<Figures>) {
     runs.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let (ns, messages) = runs[runs.len() / 2];
-    println!("{core:28}{batch:>8}{ns:>16.0}{:>16.2}{messages:>12.2}", 1e3 / ns);
+    let (ns, messages, steps) = runs[runs.len() / 2];
+    println!("{core:28}{batch:>8}{ns:>16.0}{:>16.2}{messages:>12.2}{steps:>12.2}", 1e3 / ns);
 }
 
 fn cpu_ns() -> u64 {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use quorate_flight::{RING_BYTES_DEFAULT, Recorder};
 use quorate_raft::{
     Append, Config, Core, Effects, EntryId, EntryKind, EntryMeta, EntryRange, Event, Io,
     Membership, Message, Mono, NodeId, Origin, Recovered, Role, SnapshotMeta, Verdict,
@@ -20,6 +21,7 @@ struct Member {
     base: u64,
     log: VecDeque<Entry>,
     effects: Effects,
+    recorder: Option<Recorder>,
     metas: Vec<EntryMeta>,
     applied: u64,
 }
@@ -44,8 +46,8 @@ enum Content {
 }
 
 impl Trio {
-    /// Elects a leader.
-    pub fn new() -> Self {
+    /// Elects a leader. Each member has a flight recorder, or none has.
+    pub fn new(is_recorded: bool) -> Self {
         let membership = Membership::of_voters((1..=3).map(NodeId));
         let member = |id| {
             let config = Config {
@@ -64,6 +66,7 @@ impl Trio {
                 base: 0,
                 log: VecDeque::new(),
                 effects: Effects::default(),
+                recorder: is_recorded.then(|| Recorder::new(RING_BYTES_DEFAULT)),
                 metas: Vec::new(),
                 applied: 0,
             }
@@ -126,7 +129,7 @@ impl Trio {
     fn step(&mut self, at: usize, event: Event<'_>, mut content: Content) -> Verdict {
         let mut effects = std::mem::take(&mut self.members[at].effects);
         effects.clear();
-        let verdict = self.members[at].core.step(self.now, event, &mut effects);
+        let verdict = self.members[at].step(self.now, event, &mut effects);
         loop {
             let mut done = None;
             for io in &effects.io {
@@ -137,7 +140,7 @@ impl Trio {
             self.apply(at, effects.commit);
             effects.clear();
             let Some(token) = done else { break };
-            self.members[at].core.step(self.now, Event::IoDone { token }, &mut effects);
+            self.members[at].step(self.now, Event::IoDone { token }, &mut effects);
         }
         self.members[at].effects = effects;
         verdict
@@ -179,6 +182,16 @@ impl Trio {
 }
 
 impl Member {
+    fn step(&mut self, now: Mono, event: Event<'_>, effects: &mut Effects) -> Verdict {
+        let Some(recorder) = &mut self.recorder else {
+            return self.core.step(now, event, effects);
+        };
+        recorder.before(now, &self.core, event);
+        let verdict = self.core.step(now, event, effects);
+        recorder.after(&self.core, verdict, effects).expect("a core that works");
+        verdict
+    }
+
     fn save(&mut self, io: &Io, content: &mut Content) {
         let Io::Save { append: Some(Append { range, origin }), .. } = io else { return };
         self.log.truncate((range.first.0 - self.base - 1) as usize);
@@ -225,5 +238,9 @@ impl super::Cluster for Trio {
 
     fn messages(&self) -> u64 {
         self.messages
+    }
+
+    fn steps(&self) -> u64 {
+        self.members.iter().filter_map(|member| member.recorder.as_ref()).map(Recorder::steps).sum()
     }
 }

@@ -1,4 +1,5 @@
-//! What must hold of one member after every step. Tests, simulations and explorations call this; a running server does not.
+//! What must hold of one member after every step. Tests, simulations, explorations and replays call this after each one; a running
+//! server does so now and then (`quorate-flight`).
 //!
 //! The five properties of the Raft paper (figure 3) speak of all members at once. Each has a part that a single member can
 //! check, and that is here, beside the agreement of the core's own fields:

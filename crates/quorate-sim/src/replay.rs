@@ -72,7 +72,7 @@ fn describe(scene: &Scene<'_>, telling: Telling, zero: Mono) -> String {
                 if *gap > 0 { format!(", {gap} steps are missing") } else { String::new() };
             let (view, state) = (core.view(), state(&Standing::of(core)));
             let head = head(*step, *now, zero);
-            format!("{head} image of member {}{missing}\n      {state}\n", view.id)
+            format!("{head} image of member {}{missing}\n      {state}\n", name(view.id))
         }
         Scene::Step(step) if is_told(step.number) => describe_step(step, telling.shown, zero),
         Scene::Step(_) => String::new(),
@@ -158,14 +158,19 @@ fn role(role: Role) -> &'static str {
 }
 
 fn node(node: Option<NodeId>) -> String {
-    node.map_or_else(|| "nobody".to_owned(), |node| node.to_string())
+    node.map_or_else(|| "nobody".to_owned(), name)
+}
+
+/// As the server's log and `ctl` name members.
+fn name(node: NodeId) -> String {
+    format!("{:x}", node.0)
 }
 
 fn event(event: &RecordedEvent) -> String {
     match event {
         RecordedEvent::Wake => "time has passed".to_owned(),
         RecordedEvent::Message { from, message: what, entries } => {
-            format!("from {from}: {}{}", message(what), carried(entries))
+            format!("from {}: {}{}", name(*from), message(what), carried(entries))
         }
         RecordedEvent::Propose { sizes } => {
             let bytes: u64 = sizes.iter().map(|size| u64::from(*size)).sum();
@@ -175,18 +180,18 @@ fn event(event: &RecordedEvent) -> String {
         RecordedEvent::IoDone { token } => format!("write {token} is done"),
         RecordedEvent::Fault(fault) => format!("the disk failed: {fault:?}"),
         RecordedEvent::Repaired => "the disk is repaired".to_owned(),
-        RecordedEvent::Unreachable { node } => format!("messages to {node} are lost"),
+        RecordedEvent::Unreachable { node } => format!("messages to {} are lost", name(*node)),
         RecordedEvent::SnapshotSent { to, snapshot: Some(snapshot) } => {
-            format!("the snapshot {} was sent to {to}", snapshot.last)
+            format!("the snapshot {} was sent to {}", snapshot.last, name(*to))
         }
         RecordedEvent::SnapshotSent { to, snapshot: None } => {
-            format!("no snapshot could be sent to {to}")
+            format!("no snapshot could be sent to {}", name(*to))
         }
         RecordedEvent::SnapshotReceived { from, term, snapshot } => {
-            format!("the snapshot {} is here from {from}, term {term}", snapshot.last)
+            format!("the snapshot {} is here from {}, term {term}", snapshot.last, name(*from))
         }
         RecordedEvent::Compacted { upto } => format!("the log is cut up to {upto}"),
-        RecordedEvent::TransferLeader { to } => format!("leadership shall go to {to}"),
+        RecordedEvent::TransferLeader { to } => format!("leadership shall go to {}", name(*to)),
     }
 }
 
@@ -249,7 +254,7 @@ fn effects(effects: &Effects) -> Vec<String> {
         } else {
             String::new()
         };
-        format!("sends to {}{after}: {}{entries}", send.to, message(&send.message))
+        format!("sends to {}{after}: {}{entries}", name(send.to), message(&send.message))
     }));
     if let Some(commit) = effects.commit {
         lines.push(format!("gives out {commit}"));
@@ -261,7 +266,9 @@ fn effects(effects: &Effects) -> Vec<String> {
             .map(|grant| format!("grants read {} at {}", grant.context, grant.index)),
     );
     lines.extend(effects.reads_dropped.iter().map(|context| format!("drops read {context}")));
-    lines.extend(effects.snapshots.iter().map(|node| format!("wants a snapshot sent to {node}")));
+    lines.extend(
+        effects.snapshots.iter().map(|node| format!("wants a snapshot sent to {}", name(*node))),
+    );
     lines.extend(effects.notices.iter().filter_map(notice));
     lines
 }

@@ -1,6 +1,20 @@
 //! The simulated worlds, judged: an honest run is let go, a planted bug is convicted, cut down and convicted again.
 
 #[cfg(test)]
+#[allow(dead_code, unused_imports, reason = "the cluster of the core's own tests, of which scripts need a part")]
+#[path = "../../quorate-raft/tests/cluster/mod.rs"]
+mod cluster;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+#[path = "../../quorate-raft/tests/script.rs"]
+mod script;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
+mod replay;
+
+#[cfg(test)]
 mod tests {
     use quorate_sim::mutants::{CATALOGUE, hunt};
     use quorate_sim::swarm::{Options, run_seed, shrink_seed, tell};
