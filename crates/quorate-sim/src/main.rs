@@ -5,9 +5,11 @@
 mod cli;
 mod explore_command;
 mod mutants_command;
+mod output;
 mod replay_command;
 mod run_command;
 mod shrink_command;
+mod worlds;
 
 use std::process::ExitCode;
 
@@ -28,7 +30,7 @@ const COMMANDS: [Command; 6] = [
     },
     Command {
         name: "mutants",
-        about: "Convict every bug of the catalogue (needs --features mutants)",
+        about: "Convict every bug of the catalogue (needs --features mutants): --only N --shrink DIR",
         run: mutants_command::run,
     },
     Command {
@@ -38,12 +40,12 @@ const COMMANDS: [Command; 6] = [
     },
     Command {
         name: "run",
-        about: "Run seeds: --seeds N --first-seed N | --seed S",
+        about: "Run seeds: --seeds N --first-seed N --also FILE | --seed S --chart FILE.html | --script FILE",
         run: run_command::run,
     },
     Command {
         name: "shrink",
-        about: "Cut a failing run down: --seed S",
+        about: "Cut a failing run down and write its script: --seed S --mutant N --tries N --out DIR",
         run: shrink_command::shrink,
     },
 ];

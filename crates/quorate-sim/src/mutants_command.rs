@@ -7,8 +7,9 @@ use quorate_sim::mutants::{CATALOGUE, Caught, Mutant, hunt};
 use quorate_sim::swarm::{Options, shrink_best, tell};
 
 use crate::cli::Arguments;
-use crate::run_command::{WORLD_OPTIONS, options, write_out};
+use crate::output::write_out;
 use crate::shrink_command::{ENOUGH, TRIES};
+use crate::worlds::{WORLD_OPTIONS, options};
 
 /// After how many seeds a bug counts as not caught.
 const SEEDS_MAX: u64 = 1_000;

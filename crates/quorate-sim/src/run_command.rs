@@ -1,68 +1,40 @@
 //! `quorate-sim run`: many seeds, on as many threads as asked for. Of those that fail, charts are drawn.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use quorate_sim::Dice;
-use quorate_sim::chart::{Trace, Window, html, svg};
+use quorate_sim::chart::Window;
 use quorate_sim::swarm::{Options, Outcome, tell};
 use quorate_sim::world::{Conviction, Judge};
-use quorate_sim::{full, swarm};
 
 use crate::cli::Arguments;
+use crate::output::{out_file, write_chart, write_out};
+use crate::worlds::{WORLD_OPTIONS, World, options, world};
 
-/// The options that say what world it is.
-pub(crate) const WORLD_OPTIONS: [&str; 6] =
-    ["world", "members", "learners", "rate", "seconds", "mutant"];
-
+/// What this command knows beside the options of a world.
+const RUN_OPTIONS: [&str; 11] = [
+    "seeds",
+    "first-seed",
+    "seed",
+    "also",
+    "threads",
+    "hashes",
+    "script",
+    "chart",
+    "from-ms",
+    "to-ms",
+    "out",
+];
 /// Of a million seeds, how many are run twice.
 const TWICE_PPM: u32 = 50_000;
 /// How many failing seeds are drawn.
 const CHARTS_MAX: usize = 8;
-/// Where charts and scripts of failing seeds go, unless `--out` says otherwise.
-const OUT: &str = "target/sim";
 /// A year, in seconds.
 const YEAR_S: f64 = 365.25 * 24.0 * 3600.0;
-
-/// A kind of world, and how its seeds are run and drawn.
-#[derive(Clone, Copy)]
-struct World {
-    name: &'static str,
-    run_seed: fn(u64, &Options) -> Outcome,
-    chart_seed: fn(u64, &Options, Option<Window>) -> (Outcome, Trace),
-}
-
-/// All kinds.
-const WORLDS: [World; 2] = [
-    World { name: "core", run_seed: swarm::run_seed, chart_seed: swarm::chart_seed },
-    World { name: "full", run_seed: full::run_seed, chart_seed: full::chart_seed },
-];
-
-fn world(arguments: &Arguments) -> Result<World, String> {
-    let name = arguments.text("world").unwrap_or("core");
-    let found = WORLDS.into_iter().find(|world| world.name == name);
-    found.ok_or_else(|| format!("no world is called {name}; there are: core, full"))
-}
-
-/// Reads the options that say what a world is like.
-pub(crate) fn options(arguments: &Arguments) -> Result<Options, String> {
-    let size = |name| -> Result<Option<usize>, String> {
-        Ok(arguments.number(name)?.and_then(|number| usize::try_from(number).ok()))
-    };
-    let mutant = arguments.number("mutant")?.unwrap_or(0);
-    if (1..100).contains(&mutant) && !cfg!(feature = "mutants") {
-        return Err("--mutant below 100 needs a build with --features mutants".to_owned());
-    }
-    Ok(Options {
-        voters: size("members")?,
-        learners: size("learners")?,
-        rate: arguments.number("rate")?,
-        seconds: arguments.number("seconds")?,
-        mutant: u16::try_from(mutant).map_err(|_| "--mutant is out of range")?,
-    })
-}
 
 /// What all seeds came to.
 #[derive(Default)]
@@ -77,11 +49,21 @@ struct Sum {
     installs: u64,
     crashes: u64,
     failures: Vec<(u64, Conviction)>,
+    /// Each seed with its fingerprint.
+    runs: BTreeMap<u64, u128>,
 }
 
 impl Sum {
+    /// A line for each seed, in their order: builds of other kinds must write the same.
+    fn hashes(&self) -> String {
+        let lines: Vec<String> =
+            self.runs.iter().map(|(seed, hash)| format!("{seed} {hash:032x}")).collect();
+        lines.join("\n") + "\n"
+    }
+
     fn add(&mut self, outcome: Outcome) {
         self.seeds += 1;
+        self.runs.insert(outcome.seed, outcome.hash);
         self.events += outcome.events;
         self.simulated_ns += u128::from(outcome.simulated_ns);
         // Seeds end in any order, so their hashes are added up; the seed is part of each.
@@ -95,48 +77,78 @@ impl Sum {
     }
 }
 
+/// What the command line asks for.
+struct Order {
+    world: World,
+    options: Options,
+    seeds: Vec<u64>,
+    threads: usize,
+}
+
+fn order(arguments: &Arguments) -> Result<Order, String> {
+    let one = arguments.number("seed")?;
+    let first = one.or(arguments.number("first-seed")?).unwrap_or(0);
+    let count = if one.is_some() { 1 } else { arguments.number("seeds")?.unwrap_or(100) };
+    let mut seeds: Vec<u64> = (0..count).map(|number| first.wrapping_add(number)).collect();
+    if let Some(file) = arguments.text("also") {
+        let text = std::fs::read_to_string(file).map_err(|why| format!("{file}: {why}"))?;
+        seeds.extend(read_seeds(&text).map_err(|why| format!("{file}: {why}"))?);
+    }
+    let threads = arguments.number("threads")?.unwrap_or(1).clamp(1, 64);
+    Ok(Order {
+        world: world(arguments)?,
+        options: options(arguments)?,
+        seeds,
+        threads: usize::try_from(threads).unwrap_or(1),
+    })
+}
+
+/// A seed a line; what stands behind `#` is for people.
+fn read_seeds(text: &str) -> Result<Vec<u64>, String> {
+    let mut seeds = Vec::new();
+    for line in text.lines() {
+        let told = line.split('#').next().unwrap_or_default().trim();
+        if !told.is_empty() {
+            seeds.push(told.parse().map_err(|_| format!("{told} is not a seed"))?);
+        }
+    }
+    Ok(seeds)
+}
+
 /// The subcommand.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
-    let mut known = vec![
-        "seeds",
-        "first-seed",
-        "seed",
-        "threads",
-        "chart",
-        "from-ms",
-        "to-ms",
-        "out",
-        "script",
-    ];
-    known.extend(WORLD_OPTIONS);
-    let arguments = Arguments::parse(arguments, &known)?;
+    let arguments = Arguments::parse(arguments, &[&RUN_OPTIONS[..], &WORLD_OPTIONS].concat())?;
     if let Some(file) = arguments.text("script") {
         return run_script(file, &arguments);
     }
-    let (world, options) = (world(&arguments)?, options(&arguments)?);
-    let one = arguments.number("seed")?;
-    let first = one.or(arguments.number("first-seed")?).unwrap_or(0);
-    let seeds = if one.is_some() { 1 } else { arguments.number("seeds")?.unwrap_or(100) };
-    let threads = arguments.number("threads")?.unwrap_or(1).clamp(1, 64);
+    let order = order(&arguments)?;
     let before = cpu_seconds();
-    let sum = run_all((first, seeds, threads), world, &options);
+    let sum = run_all(&order);
     let cpu_s = cpu_seconds() - before;
-    let mut wanted: Vec<(u64, PathBuf)> = sum
-        .failures
-        .iter()
-        .take(CHARTS_MAX)
-        .map(|(seed, _)| (*seed, out_file(&arguments, &options, *seed, "html")))
-        .collect();
-    if let Some(file) = arguments.text("chart") {
-        wanted.push((first, PathBuf::from(file)));
+    if let Some(file) = arguments.text("hashes") {
+        write_out(Path::new(file), &sum.hashes())?;
     }
-    let window = window(&arguments)?;
+    draw(&arguments, &order, &sum)?;
+    Ok(report(&sum, cpu_s))
+}
+
+/// Draws the seeds that failed, and the one that is asked for.
+fn draw(arguments: &Arguments, order: &Order, sum: &Sum) -> Result<(), String> {
+    let Order { world, options, .. } = order;
+    let failing = sum.failures.iter().take(CHARTS_MAX);
+    let mut wanted: Vec<(u64, PathBuf)> = failing
+        .map(|(seed, _)| (*seed, out_file(arguments, world.name, options, *seed, "html")))
+        .collect();
+    if let (Some(file), Some(first)) = (arguments.text("chart"), order.seeds.first()) {
+        wanted.push((*first, PathBuf::from(file)));
+    }
+    let window = window(arguments)?;
     for (seed, file) in wanted {
-        let (_, trace) = (world.chart_seed)(seed, &options, window);
+        let (_, trace) = (world.chart_seed)(seed, options, window);
         write_chart(&file, &trace, window)?;
         println!("seed {seed} is drawn in {}", file.display());
     }
-    Ok(report(&sum, cpu_s))
+    Ok(())
 }
 
 /// Tells again what `shrink` wrote.
@@ -163,65 +175,30 @@ fn window(arguments: &Arguments) -> Result<Option<Window>, String> {
     Ok((!whole).then(|| Window { from: ns(from.unwrap_or(0)), to: to.map_or(u64::MAX, ns) }))
 }
 
-/// Where something about a seed goes that nobody gave a name.
-pub(crate) fn out_file(
-    arguments: &Arguments,
-    options: &Options,
-    seed: u64,
-    ending: &str,
-) -> PathBuf {
-    let world = arguments.text("world").unwrap_or("core");
-    let bug =
-        if options.mutant == 0 { String::new() } else { format!("-mutant-{}", options.mutant) };
-    Path::new(arguments.text("out").unwrap_or(OUT))
-        .join(format!("{world}-seed-{seed}{bug}.{ending}"))
-}
-
-/// Writes a chart: an SVG if the name says so, and otherwise a page.
-pub(crate) fn write_chart(
-    file: &Path,
-    trace: &Trace,
-    window: Option<Window>,
-) -> Result<(), String> {
-    let window = window.unwrap_or_else(|| Window::of(trace));
-    let is_svg = file.extension().is_some_and(|ending| ending == "svg");
-    write_out(file, &if is_svg { svg(trace, window) } else { html(trace, window) })
-}
-
-/// Writes a file, and makes the directory it lies in.
-pub(crate) fn write_out(file: &Path, text: &str) -> Result<(), String> {
-    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
-    }
-    std::fs::write(file, text).map_err(|why| format!("{}: {why}", file.display()))
-}
-
-fn run_all((first, seeds, threads): (u64, u64, u64), world: World, options: &Options) -> Sum {
-    let next = AtomicU64::new(0);
+fn run_all(order: &Order) -> Sum {
+    let next = AtomicUsize::new(0);
     let sum = Mutex::new(Sum::default());
     let work = || {
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= seeds {
-                return;
-            }
-            let outcome = run_checked(first.wrapping_add(number), world, options);
+        while let Some(seed) = order.seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let outcome = run_checked(*seed, order);
             sum.lock().unwrap_or_else(PoisonError::into_inner).add(outcome);
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..order.threads {
             scope.spawn(work);
         }
     });
-    sum.into_inner().unwrap_or_else(PoisonError::into_inner)
+    let mut sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    sum.failures.sort_by_key(|(seed, _)| *seed);
+    sum
 }
 
 /// Runs a seed, some of them twice: both must be the same.
-fn run_checked(seed: u64, world: World, options: &Options) -> Outcome {
-    let mut outcome = (world.run_seed)(seed, options);
+fn run_checked(seed: u64, order: &Order) -> Outcome {
+    let mut outcome = (order.world.run_seed)(seed, &order.options);
     if outcome.failure.is_none() && Dice::fork(seed, 3).chance(TWICE_PPM) {
-        let again = (world.run_seed)(seed, options);
+        let again = (order.world.run_seed)(seed, &order.options);
         if again.hash != outcome.hash {
             let detail = format!("{:032x}, then {:032x}", outcome.hash, again.hash);
             outcome.failure = Some(Conviction::new(Judge::Determinism, detail));

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use quorate_sim::swarm::shrink_best;
 
 use crate::cli::Arguments;
-use crate::run_command::{WORLD_OPTIONS, options, out_file, write_out};
+use crate::output::{out_file, write_out};
+use crate::worlds::{WORLD_OPTIONS, options};
 
 /// A story with no more events is short enough.
 pub(crate) const ENOUGH: usize = 30;
@@ -29,7 +30,7 @@ pub(crate) fn shrink(arguments: &[String]) -> Result<ExitCode, String> {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let file = out_file(&arguments, &options, shrunk.seed, "script");
+    let file = out_file(&arguments, "core", &options, shrunk.seed, "script");
     let (first, rest) = shrunk.script.split_once('\n').unwrap_or((&shrunk.script, ""));
     write_out(&file, &format!("{first}\n# seed {}: {}\n{rest}", shrunk.seed, shrunk.failure))?;
     println!("seed {}: {}", shrunk.seed, shrunk.failure);

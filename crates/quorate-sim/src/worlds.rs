@@ -1,0 +1,53 @@
+//! The worlds that seeds are run in, and the options that they have in common.
+
+use quorate_sim::chart::{Trace, Window};
+use quorate_sim::full;
+use quorate_sim::swarm::{self, Options, Outcome};
+
+use crate::cli::Arguments;
+
+/// The options that say what world it is.
+pub(crate) const WORLD_OPTIONS: [&str; 6] =
+    ["world", "members", "learners", "rate", "seconds", "mutant"];
+
+/// A world: what it is called, and how a seed is run and drawn in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct World {
+    pub(crate) name: &'static str,
+    pub(crate) run_seed: fn(u64, &Options) -> Outcome,
+    pub(crate) chart_seed: fn(u64, &Options, Option<Window>) -> (Outcome, Trace),
+}
+
+/// All of them; the first is meant when none is named.
+const WORLDS: [World; 2] = [
+    World { name: "core", run_seed: swarm::run_seed, chart_seed: swarm::chart_seed },
+    World { name: "full", run_seed: full::run_seed, chart_seed: full::chart_seed },
+];
+
+/// The world that is asked for.
+pub(crate) fn world(arguments: &Arguments) -> Result<World, String> {
+    let name = arguments.text("world").unwrap_or("core");
+    let known = WORLDS.iter().find(|world| world.name == name).copied();
+    known.ok_or_else(|| {
+        let names: Vec<&str> = WORLDS.iter().map(|world| world.name).collect();
+        format!("no world is called {name}; there are: {}", names.join(", "))
+    })
+}
+
+/// Reads the options that say what world it is.
+pub(crate) fn options(arguments: &Arguments) -> Result<Options, String> {
+    let size = |name| -> Result<Option<usize>, String> {
+        Ok(arguments.number(name)?.and_then(|number| usize::try_from(number).ok()))
+    };
+    let mutant = arguments.number("mutant")?.unwrap_or(0);
+    if (1..100).contains(&mutant) && !cfg!(feature = "mutants") {
+        return Err("--mutant below 100 needs a build with --features mutants".to_owned());
+    }
+    Ok(Options {
+        voters: size("members")?,
+        learners: size("learners")?,
+        rate: arguments.number("rate")?,
+        seconds: arguments.number("seconds")?,
+        mutant: u16::try_from(mutant).map_err(|_| "--mutant is out of range")?,
+    })
+}
