@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use quorate_sim::explore::{
-    BOUNDS, Bound, Bug, Counterexample, Limits, Report, SPEND_MAX, Search, replay, walk,
+    BOUNDS, Bound, Bug, Limits, Report, SPEND_MAX, Search, Story, replay, walk,
 };
 
 /// How to call it.
@@ -98,7 +98,7 @@ fn bound_named(name: &str) -> Result<Bound, String> {
 }
 
 /// Writes a run that breaks a promise to where it was asked for, or to the directory that this runs in.
-fn save(order: &Order, found: &Counterexample) -> Result<(), String> {
+fn save(order: &Order, found: &Story) -> Result<(), String> {
     let name = format!("counterexample-{}-{}.txt", order.bound.name, order.bug);
     let file = order.save.as_ref().unwrap_or(&name);
     std::fs::write(file, &found.golden).map_err(|why| format!("{file}: {why}"))?;

@@ -6,7 +6,7 @@ use super::MEMBERS;
 use super::golden;
 use super::member::Member;
 use super::parcel;
-use super::search::Counterexample;
+use super::search::Story;
 use super::universe::{Act, Universe};
 use super::world::{Action, Fate, World};
 
@@ -43,6 +43,9 @@ fn name(action: Action, universe: &Universe) -> Result<String, String> {
     })
 }
 
+/// What is said of a run that breaks none.
+pub(super) const NOTHING_BROKEN: &str = "no promise is broken";
+
 /// The run that these actions are, each the number of one in its world's list.
 ///
 /// # Errors
@@ -51,7 +54,7 @@ pub(super) fn by_numbers(
     what: String,
     path: &[u8],
     universe: &mut Universe,
-) -> Result<Counterexample, String> {
+) -> Result<Story, String> {
     let mut run = Run::begin(universe)?;
     for number in path {
         let action = run.possible(universe)?.get(usize::from(*number)).copied();
@@ -128,7 +131,7 @@ impl Run {
     }
 
     /// The whole run, and what it shows.
-    pub(super) fn end(self, what: String, universe: &Universe) -> Result<Counterexample, String> {
+    pub(super) fn end(self, what: String, universe: &Universe) -> Result<Story, String> {
         let [one, two, three] = self.world.members;
         let mut members = [
             &universe.local(one)?.member,
@@ -142,7 +145,7 @@ impl Run {
         }
         let with = (universe.bound, universe.bug);
         let golden = golden::script(&what, with, &self.script, &members);
-        Ok(Counterexample { what, script: self.script, chart: self.chart, golden })
+        Ok(Story { what, script: self.script, chart: self.chart, golden })
     }
 
     fn draw(

@@ -37,8 +37,8 @@ mod world;
 
 pub use bound::{BOUNDS, Bound, Bug, SPEND_MAX};
 pub use replay::{Replay, replay};
-pub use search::{Counterexample, Limits, Report, Search};
-pub use walk::walk;
+pub use search::{Limits, Report, Search, Story};
+pub use walk::{stroll, walk};
 
 /// How many members a world has.
 const MEMBERS: usize = 3;

@@ -2,9 +2,9 @@
 //! beside it. Every step is judged as it is in a search.
 
 use super::bound::{Bound, Bug};
-use super::chart::Run;
+use super::chart::{NOTHING_BROKEN, Run};
 use super::golden;
-use super::search::Counterexample;
+use super::search::Story;
 use super::universe::Universe;
 
 /// What became of a run that was done again.
@@ -13,7 +13,7 @@ pub struct Replay {
     /// Whether it breaks a promise; if so, it ends there.
     pub is_convicted: bool,
     /// The run, as far as it went.
-    pub run: Counterexample,
+    pub run: Story,
 }
 
 /// Does again what a golden script says, and tells which promise it breaks, if any.
@@ -39,6 +39,6 @@ pub fn replay(bound: Bound, bug: Bug, script: &str) -> Result<Replay, String> {
             }
         }
     }
-    let run = run.end("no promise is broken".to_owned(), &universe)?;
+    let run = run.end(NOTHING_BROKEN.to_owned(), &universe)?;
     Ok(Replay { is_convicted: false, run })
 }

@@ -42,13 +42,13 @@ pub struct Report {
     /// Different members, messages, and steps of one member.
     pub parts: [usize; 3],
     /// The run that breaks a promise, if there is one.
-    pub counterexample: Option<Counterexample>,
+    pub counterexample: Option<Story>,
 }
 
-/// A run that breaks a promise.
+/// A run, told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counterexample {
-    /// Which promise.
+pub struct Story {
+    /// Which promise it breaks, if any.
     pub what: String,
     /// The run, a line for each action, for reading and for replaying.
     pub script: Vec<String>,

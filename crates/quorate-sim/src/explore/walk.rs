@@ -3,7 +3,7 @@
 
 use super::bound::{Bound, Bug};
 use super::chart;
-use super::search::Report;
+use super::search::{Report, Story};
 use super::universe::Universe;
 use super::world::{Action, Fate, World};
 use crate::Dice;
@@ -37,6 +37,18 @@ pub fn walk(
     }
     report.parts = universe.counts();
     Ok(report)
+}
+
+/// One walk, told from its start to its end.
+///
+/// # Errors
+/// What the explorer itself can't handle.
+pub fn stroll(bound: Bound, bug: Bug, seed: u64) -> Result<Story, String> {
+    let mut universe = Universe::new(bound, bug);
+    let (mut path, mut report) = (Vec::new(), Report::default());
+    let what = one(&mut universe, &mut Dice::new(seed), &mut path, &mut report)?;
+    let what = what.unwrap_or_else(|| chart::NOTHING_BROKEN.to_owned());
+    chart::by_numbers(what, &path, &mut universe)
 }
 
 /// One walk; says which promise was broken.
