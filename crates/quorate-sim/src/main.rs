@@ -13,6 +13,10 @@ mod worlds;
 
 use std::process::ExitCode;
 
+/// Worlds of servers allocate much, and small.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// One subcommand: its name, what it does, and the function that takes the arguments behind the name.
 struct Command {
     name: &'static str,

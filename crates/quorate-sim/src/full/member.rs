@@ -42,6 +42,8 @@ pub(super) struct Member {
     dice: Dice,
     /// Nothing happens here before: the process stands still.
     pub(super) paused_until: u64,
+    /// Whether the last crash was that of a machine, which loses what its disk had not synced.
+    pub(super) power_was_lost: bool,
     /// Every sync takes this much longer until then.
     pub(super) slow_disk: (u64, u64),
 }
@@ -123,6 +125,7 @@ impl Member {
                 boots: 0,
                 dice,
                 paused_until: 0,
+                power_was_lost: false,
                 slow_disk: (0, 0),
             })
         };

@@ -160,6 +160,23 @@ impl Watcher {
         self.disconnect(0, watches);
     }
 
+    /// A member whose disk was told to fail may end the stream.
+    ///
+    /// # Errors
+    /// Nobody else may.
+    pub(super) fn forgive(
+        &mut self,
+        polled: Result<(), Conviction>,
+        excused: bool,
+        watches: &mut Vec<Watch>,
+    ) -> Result<(), Conviction> {
+        if polled.is_err() && excused {
+            self.disconnect(self.next_at, watches);
+            return Ok(());
+        }
+        polled
+    }
+
     /// Takes what the stream has to tell.
     ///
     /// # Errors

@@ -349,9 +349,11 @@ impl World {
                 }
             }
         }
+        let excused = self.excused.contains(&member);
         for watcher in &mut self.watchers {
             if watcher.member == member && watcher.is_open() && watcher.alarm.take() {
-                watcher.poll(self.now, &mut self.history.watches)?;
+                let polled = watcher.poll(self.now, &mut self.history.watches);
+                watcher.forgive(polled, excused, &mut self.history.watches)?;
             }
         }
         Ok(())
@@ -401,7 +403,9 @@ impl World {
                 Some(_) => watcher.ask_for_progress(now),
                 None => watcher.disconnect(now, &mut self.history.watches),
             }
-            watcher.poll(now, &mut self.history.watches)?;
+            let polled = watcher.poll(now, &mut self.history.watches);
+            let excused = self.excused.contains(&member);
+            watcher.forgive(polled, excused, &mut self.history.watches)?;
         }
         let at = watcher.next_at.max(now + 100 * MS);
         self.put(at, Event::Watcher(number));
@@ -460,9 +464,10 @@ impl World {
         let style = self.dice.pick(&CrashStyle::ALL).copied().unwrap_or(CrashStyle::LoseAll);
         let seed = self.dice.draw();
         self.chronicle.crash(self.now, member);
-        if let Some(one) = self.members.get(member) {
+        if let Some(one) = self.members.get_mut(member) {
             // First, so that nothing that is dropped can still write.
             one.disk.crash(style, seed);
+            one.power_was_lost = style != CrashStyle::KeepAll;
         }
         self.excused.remove(&member);
         self.lose_process(member);
