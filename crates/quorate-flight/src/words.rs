@@ -81,8 +81,14 @@ pub(crate) fn unfold(word: u64) -> u64 {
 
 /// Many words as one. Every word counts for all that follow, so two runs that once differ are told apart at that step or very
 /// soon after, however few bits of it are kept. Not against forgers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Digest(u64);
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self(1)
+    }
+}
 
 impl Digest {
     /// The bits that a record keeps.
@@ -95,8 +101,7 @@ impl Digest {
 impl Sink for Digest {
     #[inline]
     fn put(&mut self, word: u64) {
-        let mixed = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9fb2_1c65_1e98_df25);
-        self.0 = mixed ^ (mixed >> 32);
+        self.0 = (self.0 ^ word).wrapping_mul(0x9fb2_1c65_1e98_df25).rotate_left(29);
     }
 }
 
@@ -144,5 +149,24 @@ mod tests {
     #[test]
     fn one_more_step_into_the_past_is_a_small_word() {
         assert_eq!((fold(1), fold(u64::MAX), fold(0)), (2, 1, 0));
+    }
+
+    /// One bit of any word, however far back, changes the bits that are kept of nearly every later one.
+    #[test]
+    fn a_difference_shows_in_the_bits_that_are_kept() {
+        let mut missed = 0;
+        for bit in 0..64 {
+            for behind in 1..40_u64 {
+                let (mut one, mut other) = (Digest::default(), Digest::default());
+                one.put(5);
+                other.put(5 ^ (1 << bit));
+                for word in 0..behind {
+                    one.put(word);
+                    other.put(word);
+                }
+                missed += u64::from(one.low() == other.low());
+            }
+        }
+        assert!(missed <= 2, "{missed} of 2496 go unseen");
     }
 }

@@ -196,6 +196,36 @@ fn a_core_whose_image_does_not_fit_is_not_recorded_until_it_does() {
     assert!(waited.is_some_and(|steps| steps > 1_000), "{waited:?}");
 }
 
+#[test]
+fn a_core_that_went_back_is_noticed() {
+    let mut world = World::new(4, RING_BYTES_MIN);
+    world.run(200);
+    let before = world.members[0].core.clone();
+    while world.members[0].core.view().commit == before.view().commit {
+        world.run(10);
+    }
+    let mut recorder = Recorder::new(RING_BYTES_MIN);
+    assert_eq!(recorder.check(&before), Ok(()));
+    assert_eq!(recorder.check(&world.members[0].core), Ok(()));
+    let broken = recorder.check(&before).unwrap_err();
+    assert!(broken.0.ends_with("never falls"), "{broken}");
+}
+
+/// Stepping down clears the vote; two votes in one term; an old refusal rewinds below the match: a recorder that looks every 64th
+/// step notices each of them in some runs.
+#[cfg(feature = "mutants")]
+#[test]
+fn a_broken_core_is_noticed_while_it_runs() {
+    for mutant in [1, 7, 15] {
+        let noticed = (0..60).filter(|seed| {
+            let mut world = World::with_mutant(*seed, mutant);
+            world.run(4_000);
+            world.broken.is_some()
+        });
+        assert!(noticed.count() > 0, "bug {mutant}");
+    }
+}
+
 /// A core with a bug is recorded, and played by one without: the first step in which they differ is named, and no earlier one.
 #[cfg(feature = "mutants")]
 #[test]

@@ -56,6 +56,8 @@ pub(crate) struct World {
     /// Copies of the members without the historical bug, as long as they do the same; else the step in which they don't.
     #[cfg(feature = "mutants")]
     pub(crate) honest: Vec<Result<Core, u64>>,
+    #[cfg(feature = "mutants")]
+    pub(crate) broken: Option<quorate_raft::Broken>,
 }
 
 fn config(node: u64) -> Config {
@@ -91,6 +93,8 @@ impl World {
             lie_at: None,
             #[cfg(feature = "mutants")]
             honest: Vec::new(),
+            #[cfg(feature = "mutants")]
+            broken: None,
         }
     }
 
@@ -212,7 +216,10 @@ impl World {
         #[cfg(not(feature = "mutants"))]
         checked.unwrap();
         #[cfg(feature = "mutants")]
-        assert!(checked.is_ok() || !self.honest.is_empty(), "{checked:?}");
+        if let Err(broken) = checked {
+            assert!(!self.honest.is_empty(), "{broken}");
+            self.broken = Some(broken);
+        }
         self.elections +=
             u64::from(before != Role::Leader && member.core.view().role == Role::Leader);
         #[cfg(feature = "mutants")]
