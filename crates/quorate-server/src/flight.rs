@@ -72,7 +72,6 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-#[allow(clippy::panic, reason = "a test fails by a panic, and one is about them")]
 mod tests {
     use std::{
         panic::{AssertUnwindSafe, catch_unwind},

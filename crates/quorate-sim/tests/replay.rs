@@ -1,5 +1,7 @@
 //! A flight recording as `quorate-sim replay` tells it.
 
+use std::process::Command;
+
 use quorate_flight::{Recorder, Recording};
 use quorate_raft::{
     AppendOutcome, Config, Core, Effects, EntryId, Event, GroupId, Index, IoToken, Membership,
@@ -11,6 +13,11 @@ const SECOND: u64 = 1_000_000_000;
 
 /// A member of three that is elected, appends two entries and commits them.
 fn recording() -> Vec<u8> {
+    recording_without(None)
+}
+
+/// The same; what this step gave out is kept from the recorder.
+fn recording_without(step: Option<u64>) -> Vec<u8> {
     let membership = Membership::of_voters((1..=3).map(NodeId));
     let base = SnapshotMeta { last: EntryId::default(), membership };
     let config = Config { id: NodeId(1), ..Config::default() };
@@ -37,6 +44,9 @@ fn recording() -> Vec<u8> {
         effects.clear();
         recorder.before(Mono(at * SECOND), &core, event);
         let verdict = core.step(Mono(at * SECOND), event, &mut effects);
+        if step == Some(recorder.steps()) {
+            effects.clear();
+        }
         recorder.after(&core, verdict, &effects).unwrap();
     }
     recorder.recording(GroupId(0))
@@ -96,4 +106,39 @@ fn only_the_steps_and_the_state_that_were_asked_for_are_told() {
         "#4 +4.000000s write 3 is done\n      leader of term 1, voted for 1, leader 1, commit 0, \
          given out 0, log 0/0 to 1/3, durable 3\n"
     );
+}
+
+/// What the program prints last, and its exit code.
+fn replay_file(name: &str, bytes: &[u8]) -> (String, Option<i32>) {
+    let path = std::env::temp_dir().join(format!("quorate-{}-{name}.flight", std::process::id()));
+    std::fs::write(&path, bytes).unwrap();
+    let program = env!("CARGO_BIN_EXE_quorate-sim");
+    let output = Command::new(program).arg("replay").arg(&path).output().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let shown = text.lines().rev().take(2).collect::<Vec<_>>().join(" < ");
+    (shown, output.status.code())
+}
+
+#[test]
+fn the_program_says_by_its_last_line_and_exit_code_how_it_went() {
+    let whole = recording();
+    let (last, code) = replay_file("whole", &whole);
+    assert!(last.starts_with("steps=6 images=1 violations=0 < "), "{last}");
+    assert_eq!(code, Some(0));
+
+    let (last, code) = replay_file("lie", &recording_without(Some(5)));
+    let violation = "#5 +5.000000s VIOLATION: the live run gave out something else in this step";
+    assert_eq!(last, format!("steps=6 images=1 violations=1 < {violation}"));
+    assert_eq!(code, Some(1));
+
+    let (last, code) = replay_file("cut", &whole[..whole.len() - 1]);
+    let end = format!("the recording ends at byte {}, in the middle of a segment", whole.len() - 1);
+    assert!(last.starts_with("steps=0 images=0 violations=0 < "), "{last}");
+    assert!(last.ends_with(&end), "{last}");
+    assert_eq!(code, Some(2));
+
+    let (last, code) = replay_file("other", b"{\"some\": \"other file\"}");
+    assert!(last.contains("this is no flight recording"), "{last}");
+    assert_eq!(code, Some(2));
 }
