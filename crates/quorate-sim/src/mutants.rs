@@ -22,6 +22,12 @@ pub(crate) mod driver {
     pub(crate) const LOSE_TAIL: u16 = 105;
     /// A snapshot holds less than it claims.
     pub(crate) const OLD_SNAPSHOT: u16 = 106;
+    /// A restart takes a damaged record in the middle of the log for its end.
+    pub(crate) const TORN_FOR_DAMAGED: u16 = 107;
+    /// A voter whose disk was wiped starts again under its id.
+    pub(crate) const REJOIN_WIPED: u16 = 108;
+    /// A frame's checksum is not looked at.
+    pub(crate) const BAD_FRAME: u16 = 109;
 }
 
 /// One bug.
@@ -107,6 +113,21 @@ pub const CATALOGUE: &[Mutant] = &[
         driver::OLD_SNAPSHOT,
         "a snapshot is taken of an older state than it says",
         "dragonboat#369",
+    ),
+    of(
+        driver::TORN_FOR_DAMAGED,
+        "a damaged record in the middle of the log is taken for its end",
+        "Alagappan, FAST 2018",
+    ),
+    of(
+        driver::REJOIN_WIPED,
+        "a voter whose disk was wiped comes back under its id",
+        "Raft paper, figure 2: state must persist",
+    ),
+    of(
+        driver::BAD_FRAME,
+        "a frame's checksum is not looked at",
+        "what checksums on frames are for",
     ),
 ];
 

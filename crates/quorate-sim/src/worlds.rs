@@ -7,8 +7,8 @@ use quorate_sim::swarm::{self, Options, Outcome};
 use crate::cli::Arguments;
 
 /// The options that say what world it is.
-pub(crate) const WORLD_OPTIONS: [&str; 6] =
-    ["world", "members", "learners", "rate", "seconds", "mutant"];
+pub(crate) const WORLD_OPTIONS: [&str; 7] =
+    ["world", "members", "learners", "rate", "seconds", "mutant", "atlas"];
 
 /// A world: what it is called, and how a seed is run and drawn in it.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,11 @@ pub(crate) fn options(arguments: &Arguments) -> Result<Options, String> {
         learners: size("learners")?,
         rate: arguments.number("rate")?,
         seconds: arguments.number("seconds")?,
+        atlas_off: match arguments.text("atlas") {
+            None | Some("on") => false,
+            Some("off") => true,
+            Some(other) => return Err(format!("--atlas {other}: on or off")),
+        },
         mutant: u16::try_from(mutant).map_err(|_| "--mutant is out of range")?,
     })
 }

@@ -55,7 +55,7 @@ mod tests {
     fn every_planted_bug_of_a_driver_is_convicted() {
         let drivers = CATALOGUE.iter().filter(|mutant| mutant.number >= 100);
         for mutant in drivers {
-            let caught = hunt(*mutant, 0, 30, &Options::default());
+            let caught = hunt(*mutant, 0, 60, &Options::default());
             assert!(caught.is_some(), "{mutant:?}");
         }
     }
@@ -69,6 +69,19 @@ mod tests {
         assert_eq!(told.failure.map(|failure| failure.judge), Some(Judge::Promise));
         assert_eq!(told.lines.len(), shrunk.events);
         assert!(shrunk.script.contains("=> Promise"), "{}", shrunk.script);
+    }
+
+    #[test]
+    fn what_the_atlas_refuses_is_convicted() {
+        let small = Options { voters: Some(3), seconds: Some(20), ..Options::default() };
+        let off = Options { atlas_off: true, ..small };
+        let lacks = |seed: &u64| {
+            run_seed(*seed, &off).failure.is_some_and(|failure| {
+                failure.judge == Judge::LeaderCompleteness
+                    && failure.detail.contains("beyond what Raft survives")
+            })
+        };
+        assert!((0..300).any(|seed| lacks(&seed)));
     }
 
     #[test]

@@ -31,7 +31,11 @@ impl Clock {
     /// The first true moment at which it shows `local` or more.
     pub(crate) fn when(&self, local: Mono) -> u64 {
         let left = local.0.saturating_sub(self.local_ns);
-        let past = if self.rate_ppm == EVEN { left } else { scale(left, EVEN, self.rate_ppm) + 2 };
+        let past = if self.rate_ppm == EVEN {
+            left
+        } else {
+            scale(left, EVEN, self.rate_ppm).saturating_add(2)
+        };
         self.true_ns.saturating_add(past)
     }
 

@@ -155,6 +155,9 @@ impl Draft {
                 let _ = writeln!(text, "{name} {value}");
             }
         }
+        if self.options.atlas_off {
+            text.push_str("atlas off\n");
+        }
         for way in &self.simpler {
             let _ = writeln!(text, "simpler {}", way.name());
         }
@@ -191,6 +194,7 @@ impl Draft {
             ["learners", learners] => self.options.learners = Some(number(learners)?),
             ["rate", rate] => self.options.rate = Some(number(rate)?),
             ["seconds", seconds] => self.options.seconds = Some(number(seconds)?),
+            ["atlas", "off"] => self.options.atlas_off = true,
             ["simpler", name] => {
                 self.simpler.push(Simpler::named(name).ok_or("nothing is simpler in this way")?);
             }
@@ -213,7 +217,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let options = Options { mutant: 100, seconds: Some(30), ..Options::default() };
+        let options =
+            Options { mutant: 100, seconds: Some(30), atlas_off: true, ..Options::default() };
         let mut draft = Draft::of(1, &options);
         draft.kept.truncate(2);
         draft.simpler = Simpler::all().collect();

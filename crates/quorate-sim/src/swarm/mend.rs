@@ -102,6 +102,9 @@ impl Run<'_> {
             clock.run_at(self.now, 1_000_000);
         }
         self.slow_disk(seat, self.plan.sync_ns);
+        if self.world.members.get(seat).is_some_and(|member| member.disk.is_full) {
+            self.act(seat, Act::Room)?;
+        }
         let fault = self.world.view(seat).and_then(|view| view.fault);
         let doomed = self.world.running(seat).is_some_and(|member| member.doom.is_some());
         if doomed || fault == Some(Fault::SyncFailed) {

@@ -5,11 +5,16 @@ use std::cmp::Reverse;
 use super::clock::Clock;
 use super::mishap::{Mishap, Pattern, Target};
 use super::network::{Matrix, matrix};
-use super::plan::{MEMBERS_MAX, Weather};
+use super::plan::{MEMBERS_MAX, SECOND, Weather};
 use super::run::Run;
 use super::tape::Act;
 use super::words;
-use crate::world::Conviction;
+use crate::world::{Conviction, Part};
+
+/// A sync of a disk that hangs never ends: it takes longer than any run.
+const HUNG_NS: u64 = 1_000_000 * SECOND;
+/// A clock that runs as it should.
+const EVEN_PPM: u64 = 1_000_000;
 
 /// What makes something well again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +26,12 @@ pub(crate) enum Ending {
     QuickNode(usize),
     QuickLink(usize, usize),
     QuickDisk(usize),
+    OwnUp(usize),
+    Room(usize),
+    /// A machine whose disk hangs is switched off and on.
+    PowerCycle(usize, usize),
+    ClockRuns(usize),
+    Intact,
     Repair(usize),
     /// The links of a pattern change between cut and whole until a moment; `cut` says what comes next.
     Flap {
@@ -91,6 +102,36 @@ impl Run<'_> {
             Mishap::ClockRate { target, ppm } => {
                 return self.bend(target, |clock, now| clock.run_at(now, ppm));
             }
+            Mishap::Kill { target, down_ns } => {
+                return self.act_for(target, down_ns, Ending::Restart, Act::Kill);
+            }
+            Mishap::LyingDisk { target, for_ns } => {
+                let target = self.spare(target, self.plan.atlas_off);
+                return self.act_for(target, for_ns, Ending::OwnUp, Act::Lie);
+            }
+            Mishap::Damage { target, part, read } => return self.damage(target, part, read),
+            Mishap::Wipe { target } => {
+                let target = self.spare(target, self.plan.atlas_off);
+                return self.act_for(target, SECOND, Ending::Restart, Act::Wipe);
+            }
+            Mishap::FullDisk { target, for_ns } => {
+                return self.act_for(target, for_ns, Ending::Room, Act::Full);
+            }
+            Mishap::HungDisk { target, kept, for_ns } => {
+                let seat = self.aim(target);
+                self.slow_disk(seat, (HUNG_NS, HUNG_NS));
+                self.put_off(MEMBERS_MAX + seat, self.now + HUNG_NS);
+                self.end_in(for_ns, Ending::PowerCycle(seat, kept));
+            }
+            Mishap::ClockStall { target, for_ns } => {
+                let seat = self.aim(target);
+                self.end_in(for_ns, Ending::ClockRuns(seat));
+                return self.bend(target, |clock, now| clock.run_at(now, 1));
+            }
+            Mishap::Corruption { ppm, for_ns } => {
+                self.network.corrupt_ppm = ppm;
+                self.end_in(for_ns, Ending::Intact);
+            }
             Mishap::Transfer { to } => return self.on_leader(Act::Transfer { to }),
             Mishap::Unreachable { target, peer } => {
                 let seat = self.aim(target);
@@ -151,6 +192,27 @@ impl Run<'_> {
         let seat = self.aim(target);
         self.end_in(for_ns, ending(seat));
         self.act(seat, act)
+    }
+
+    /// A target whose disk may be ruined, if there is one; with `any`, it is as good as another.
+    fn spare(&self, target: Target, any: bool) -> Target {
+        let (aimed, members) = (self.aim(target), self.plan.members());
+        let spare = |seat: &usize| any || self.plan.spare() >> seat & 1 == 1;
+        let seat = (0..members).map(|step| (aimed + step) % members).find(spare);
+        Target { seat: seat.unwrap_or(aimed), leader: false }
+    }
+
+    /// Damage is found by whoever reads: at once, or at the next start.
+    fn damage(&mut self, target: Target, part: Part, read: bool) -> Result<(), Conviction> {
+        let seat = self.aim(self.spare(target, false));
+        self.act(seat, Act::Damage { part })?;
+        let damaged =
+            self.world.members.get(seat).is_some_and(|member| member.disk.damage.is_some());
+        if !(damaged && read) {
+            return Ok(());
+        }
+        self.end_in(SECOND, Ending::Restart(seat));
+        self.act(seat, Act::Kill)
     }
 
     fn on_leader(&mut self, act: Act) -> Result<(), Conviction> {
@@ -224,6 +286,23 @@ impl Run<'_> {
         match ending {
             Ending::Restart(seat) => self.restart(seat),
             Ending::Repair(seat) => self.act(seat, Act::Repaired),
+            Ending::OwnUp(seat) => self.act(seat, Act::OwnUp),
+            Ending::Room(seat) => {
+                self.act(seat, Act::Room)?;
+                self.start(seat)
+            }
+            Ending::PowerCycle(seat, kept) => {
+                self.slow_disk(seat, self.plan.sync_ns);
+                self.act(seat, Act::Crash { kept })?;
+                self.start(seat)
+            }
+            Ending::ClockRuns(seat) => {
+                self.bend(Target { seat, leader: false }, |clock, now| clock.run_at(now, EVEN_PPM))
+            }
+            Ending::Intact => {
+                self.network.corrupt_ppm = 0;
+                Ok(())
+            }
             Ending::Mend(number) => {
                 self.network.mend(number);
                 Ok(())
@@ -265,7 +344,7 @@ impl Run<'_> {
     /// Starts a member that is down. One that was to die inside a step and has not yet gets its start later.
     fn restart(&mut self, seat: usize) -> Result<(), Conviction> {
         if self.world.running(seat).is_some_and(|member| member.doom.is_some()) {
-            self.end_in(super::plan::SECOND, Ending::Restart(seat));
+            self.end_in(SECOND, Ending::Restart(seat));
             return Ok(());
         }
         self.start(seat)

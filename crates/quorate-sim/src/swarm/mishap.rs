@@ -2,6 +2,7 @@
 
 use super::plan::{MILLISECOND, SECOND, Weather};
 use crate::dice::Dice;
+use crate::world::Part;
 
 /// A family of mishaps that a seed has or has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +39,33 @@ pub(crate) enum Class {
     Unreachable,
     /// State is saved and the log cut.
     Compaction,
+    /// Processes are killed; the system writes what they gave it.
+    Kill,
+    /// Drives report syncs of what they hold only in their cache.
+    LyingDisk,
+    /// Bits flip and writes go to the wrong place.
+    Damage,
+    /// A disk is empty.
+    Wipe,
+    /// A disk takes no more.
+    FullDisk,
+    /// A disk does not answer until the power is cut.
+    HungDisk,
+    /// Clocks stand still.
+    ClockStall,
+    /// Frames arrive damaged.
+    Corruption,
 }
 
 impl Class {
-    /// All of them.
+    /// Those that ruin a disk for good: there are one or two in a run.
+    pub(crate) const RUIN: [Self; 3] = [Self::LyingDisk, Self::Damage, Self::Wipe];
+
+    /// Those that came later, and are drawn apart, so that seeds mean what they meant.
+    pub(crate) const LATER: [Self; 5] =
+        [Self::Kill, Self::FullDisk, Self::HungDisk, Self::ClockStall, Self::Corruption];
+
+    /// The first of them.
     pub(crate) const ALL: [Self; 16] = [
         Self::Crash,
         Self::CrashInside,
@@ -127,6 +151,22 @@ pub(crate) enum Mishap {
     SyncFailure { target: Target, kept: usize, down_ns: u64 },
     /// Full, corrupt or reported slow, until repaired.
     DiskFault { target: Target, which: u64, for_ns: u64 },
+    /// The process dies, and loses nothing that it has written.
+    Kill { target: Target, down_ns: u64 },
+    /// Syncs reach only the drive's cache.
+    LyingDisk { target: Target, for_ns: u64 },
+    /// A part of the disk is damaged; it may be read at once.
+    Damage { target: Target, part: Part, read: bool },
+    /// The disk is empty.
+    Wipe { target: Target },
+    /// The next write is refused; there is room again later.
+    FullDisk { target: Target, for_ns: u64 },
+    /// Syncs take for ever, until the machine is switched off.
+    HungDisk { target: Target, kept: usize, for_ns: u64 },
+    /// The clock stands still.
+    ClockStall { target: Target, for_ns: u64 },
+    /// Frames arrive damaged, so many of a million.
+    Corruption { ppm: u32, for_ns: u64 },
     /// The leader is asked to hand over to this seat.
     Transfer { to: usize },
     /// A member hears that messages to another are being lost.
@@ -246,7 +286,9 @@ impl Mishap {
         match *self {
             Self::Pause { target, for_ns }
             | Self::SlowNode { target, for_ns, .. }
-            | Self::SlowDisk { target, for_ns, .. } => Some((Some(target), for_ns)),
+            | Self::SlowDisk { target, for_ns, .. }
+            | Self::HungDisk { target, for_ns, .. }
+            | Self::ClockStall { target, for_ns } => Some((Some(target), for_ns)),
             Self::ClockJump { target, .. } | Self::ClockRate { target, .. } => {
                 Some((Some(target), 0))
             }
@@ -254,12 +296,18 @@ impl Mishap {
             | Self::Cut { for_ns, .. }
             | Self::Flap { for_ns, .. }
             | Self::Weather { for_ns, .. }
+            | Self::Corruption { for_ns, .. }
             | Self::TargetedLoss { for_ns, .. } => Some((None, for_ns)),
             Self::Crash { .. }
             | Self::CrashInside { .. }
             | Self::CrashAll { .. }
             | Self::SyncFailure { .. }
             | Self::DiskFault { .. }
+            | Self::Kill { .. }
+            | Self::LyingDisk { .. }
+            | Self::Damage { .. }
+            | Self::Wipe { .. }
+            | Self::FullDisk { .. }
             | Self::Transfer { .. }
             | Self::Unreachable { .. }
             | Self::Compact { .. } => None,
@@ -286,6 +334,22 @@ impl Mishap {
             Class::Transfer => Self::Transfer { to: target.seat },
             Class::Unreachable => Self::Unreachable { target, peer: dice.position(members) },
             Class::Compaction => Self::Compact { target, kept: dice.below(6) },
+            Class::Kill => Self::Kill { target, down_ns: span(dice) },
+            Class::LyingDisk => Self::LyingDisk { target, for_ns: 2 * span(dice) },
+            Class::Damage => {
+                let part = dice.pick(&Part::ALL).copied().unwrap_or(Part::Record);
+                Self::Damage { target, part, read: dice.chance(300_000) }
+            }
+            Class::Wipe => Self::Wipe { target },
+            Class::FullDisk => Self::FullDisk { target, for_ns: span(dice) },
+            Class::HungDisk => {
+                Self::HungDisk { target, kept: dice.position(4), for_ns: span(dice) }
+            }
+            Class::ClockStall => Self::ClockStall { target, for_ns: span(dice) },
+            Class::Corruption => {
+                let ppm = dice.pick(&[1_000, 20_000, 200_000]).copied().unwrap_or(0);
+                Self::Corruption { ppm, for_ns: span(dice) }
+            }
         }
     }
 }

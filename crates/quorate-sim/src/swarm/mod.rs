@@ -1,5 +1,6 @@
 //! Runs of a world of cores, each decided by one seed.
 
+mod calls;
 mod clock;
 mod draft;
 mod hash;

@@ -6,7 +6,7 @@
 use quorate_raft::Message;
 
 use super::mishap::{KINDS, Pattern};
-use super::plan::{MEMBERS_MAX, Weather};
+use super::plan::{MEMBERS_MAX, MILLISECOND, Weather};
 use crate::dice::mix;
 use crate::world::Body;
 
@@ -27,15 +27,26 @@ pub(crate) struct Network {
     /// Cuts under way, by number.
     cuts: Vec<(u32, Matrix)>,
     blocked: Matrix,
+    /// Frames that arrive damaged, of a million.
+    pub(crate) corrupt_ppm: u32,
+    /// Until when a link is down because its connection broke.
+    down_until: [[u64; MEMBERS_MAX]; MEMBERS_MAX],
     carried: [[u64; MEMBERS_MAX]; MEMBERS_MAX],
     latest: [[u64; MEMBERS_MAX]; MEMBERS_MAX],
 }
+
+/// How long a link is down after its connection broke.
+const RECONNECT_NS: u64 = 50 * MILLISECOND;
+/// Makes another draw of a message's.
+const CORRUPT: u64 = 0x636f_7272_7570_7400;
 
 /// When copies of a message arrive, after it was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fate {
     pub(crate) first: Option<u64>,
     pub(crate) second: Option<u64>,
+    /// It arrives damaged, and its connection breaks.
+    pub(crate) broken: Option<u64>,
 }
 
 /// Which kind of message it is.
@@ -72,6 +83,8 @@ impl Network {
             link_ns: [[0; MEMBERS_MAX]; MEMBERS_MAX],
             cuts: Vec::new(),
             blocked: [0; MEMBERS_MAX],
+            corrupt_ppm: 0,
+            down_until: [[0; MEMBERS_MAX]; MEMBERS_MAX],
             carried: [[0; MEMBERS_MAX]; MEMBERS_MAX],
             latest: [[0; MEMBERS_MAX]; MEMBERS_MAX],
         }
@@ -97,13 +110,36 @@ impl Network {
         let roll = millionth(draw, 0);
         let lost = roll < self.weather.loss_ppm.max(targeted);
         let second = millionth(draw, 20) < self.weather.duplicate_ppm;
+        if self.is_corrupt(draw) {
+            let at = now + self.delay(draw, from, to);
+            self.break_link(from, to, at + RECONNECT_NS);
+            return Fate { broken: Some(at), ..Fate::default() };
+        }
+        if self.is_down(now, from, to) {
+            return Fate::default();
+        }
         let snapshot = if kind == KINDS - 1 { 8 } else { 1 };
         let delay = |draw| self.delay(draw, from, to) * snapshot;
         let arrive = (!lost).then(|| now + delay(draw));
         let again = second.then(|| now + delay(mix(draw)));
         let first =
             arrive.map(|at| if self.weather.in_order { self.queue(from, to, at) } else { at });
-        Fate { first, second: again }
+        Fate { first, second: again, broken: None }
+    }
+
+    /// A frame with a bad checksum is dropped, and the connection it came by closed.
+    fn is_corrupt(&self, draw: u64) -> bool {
+        self.corrupt_ppm > 0 && millionth(mix(draw ^ CORRUPT), 0) < self.corrupt_ppm
+    }
+
+    fn is_down(&self, now: u64, from: usize, to: usize) -> bool {
+        self.down_until.get(from).and_then(|row| row.get(to)).is_some_and(|until| *until > now)
+    }
+
+    fn break_link(&mut self, from: usize, to: usize, until: u64) {
+        if let Some(slot) = self.down_until.get_mut(from).and_then(|row| row.get_mut(to)) {
+            *slot = until.max(*slot);
+        }
     }
 
     fn delay(&self, draw: u64, from: usize, to: usize) -> u64 {
@@ -145,6 +181,8 @@ impl Network {
         self.link_ns = [[0; MEMBERS_MAX]; MEMBERS_MAX];
         self.lag_ns = [0; MEMBERS_MAX];
         self.targeted = [0; KINDS];
+        self.corrupt_ppm = 0;
+        self.down_until = [[0; MEMBERS_MAX]; MEMBERS_MAX];
         self.cuts.clear();
         self.unite();
     }
@@ -218,7 +256,7 @@ mod tests {
         network.mend(1);
         assert_eq!(network.fate(0, 0, 1, 0), Fate::default());
         network.mend(2);
-        assert_eq!(network.fate(0, 0, 1, 0), Fate { first: Some(5), second: None });
+        assert_eq!(network.fate(0, 0, 1, 0), Fate { first: Some(5), ..Fate::default() });
     }
 
     #[test]

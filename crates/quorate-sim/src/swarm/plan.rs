@@ -43,6 +43,8 @@ pub struct Options {
     pub rate: Option<u64>,
     /// How long the safety phase is, in simulated seconds.
     pub seconds: Option<u64>,
+    /// Disks are ruined at anybody, and whoever forgot what it acknowledged comes back: the atlas is off.
+    pub atlas_off: bool,
     /// A bug to switch on, by its number in [`mutants`](crate::mutants); those of the core need the feature `mutants`.
     pub mutant: u16,
 }
@@ -58,6 +60,8 @@ pub(crate) struct Plan {
     pub(crate) learners: usize,
     /// A bug that is switched on, by its number.
     pub(crate) mutant: u16,
+    /// Whether the atlas lets everything happen.
+    pub(crate) atlas_off: bool,
     /// Every member's settings but the id.
     pub(crate) config: Config,
     /// The weather while nothing is wrong.
@@ -100,12 +104,15 @@ impl Plan {
         let safety_ns = seconds.saturating_mul(SECOND);
         let has_snapshots = dice.chance(600_000);
         let log_max = if has_snapshots { draw_log_max(dice) } else { 2_000 };
-        let mishaps = draw_mishaps(dice, voters + learners, safety_ns);
+        let mut mishaps = draw_mishaps(dice, voters + learners, safety_ns);
+        mishaps.extend(draw_later(&mut Dice::fork(seed, 4), voters + learners, safety_ns));
+        mishaps.sort_by_key(|planned| planned.at);
         Self {
             seed,
             voters,
             learners,
             mutant: options.mutant,
+            atlas_off: options.atlas_off,
             config: draw_config(dice, tight, options.mutant),
             weather: draw_fair_weather(dice),
             sync_ns: draw_sync(dice),
@@ -126,6 +133,7 @@ impl Plan {
     pub(crate) fn world(&self) -> World {
         let mut world = World::new(&self.config, self.voters, self.learners);
         world.announce = self.announce;
+        (world.atlas.spare, world.atlas.off) = (self.spare(), self.atlas_off);
         world.members.iter_mut().for_each(|member| member.bug = self.mutant);
         world
     }
@@ -144,6 +152,12 @@ impl Plan {
         }
         self.healthy = votes | seats(voters, learners);
         (self.voters, self.learners) = (voters, learners);
+    }
+
+    /// Whose disks may be ruined: of whoever is not needed in the end.
+    pub(crate) fn spare(&self) -> u8 {
+        let all = (0..self.members()).fold(0_u8, |set, seat| set | 1 << seat);
+        all & !self.healthy
     }
 
     /// Forgets tight limits.
@@ -206,6 +220,28 @@ fn draw_quorum(dice: &mut Dice, voters: usize, learners: usize) -> u8 {
         healthy |= 1 << dice.position(voters);
     }
     (voters..voters + learners).fold(healthy, |set, seat| set | 1 << seat)
+}
+
+/// Mishaps of the later classes, in half of the seeds, and at most two ruined disks.
+fn draw_later(dice: &mut Dice, members: usize, until_ns: u64) -> Vec<Planned> {
+    let mut mishaps = Vec::new();
+    if dice.chance(500_000) {
+        return mishaps;
+    }
+    let classes: Vec<Class> = Class::LATER.into_iter().filter(|_| dice.chance(400_000)).collect();
+    let mean_gap = dice.within(300 * MILLISECOND, 8 * SECOND);
+    let mut at = dice.within(MILLISECOND, 2 * mean_gap);
+    while let Some(class) = dice.pick(&classes).copied().filter(|_| at < until_ns) {
+        mishaps.push(Planned { at, mishap: Mishap::draw(class, members, dice) });
+        at += dice.within(MILLISECOND, 2 * mean_gap);
+    }
+    for _ in 0..dice.below(3) {
+        let at = dice.below(until_ns);
+        if let Some(class) = dice.pick(&Class::RUIN).copied() {
+            mishaps.push(Planned { at, mishap: Mishap::draw(class, members, dice) });
+        }
+    }
+    mishaps
 }
 
 fn draw_mishaps(dice: &mut Dice, members: usize, until_ns: u64) -> Vec<Planned> {

@@ -103,11 +103,18 @@ impl Recorder {
             | Act::Sync { .. }
             | Act::Compact { .. }
             | Act::Repaired
+            | Act::OwnUp
+            | Act::Room
             | Act::SnapshotSent { .. } => Kind::Disk,
             Act::Crash { .. }
             | Act::Doom { .. }
             | Act::SyncFailed
             | Act::DiskFault { .. }
+            | Act::Kill
+            | Act::Lie
+            | Act::Damage { .. }
+            | Act::Wipe
+            | Act::Full
             | Act::Unreachable { .. } => Kind::Fault,
         };
         self.push(Event::at(at, kind).of(seat).says(words::act(act)));

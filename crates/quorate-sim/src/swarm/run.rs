@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use quorate_raft::{EntryId, Role, Verdict};
 
+use super::calls::{code_of, garbled, perform};
 use super::clock::Clock;
 use super::hash::Rolling;
 use super::misfortune::Ending;
@@ -23,9 +24,8 @@ use super::tape::{Act, Mark, Taped};
 use super::words;
 use crate::chart::{Fate, Trace, Unit, Window};
 use crate::dice::{Dice, mix};
-use crate::world::{
-    Body, Conviction, Counts, Input, Judge, Parcel, World, fault_of, hold, id_of, seat_of,
-};
+use crate::mutants::driver;
+use crate::world::{Body, Conviction, Counts, Input, Judge, Parcel, World, hold, id_of, seat_of};
 
 /// The alarms: a wake and a sync for every seat, then the clients, then mishaps and their ends.
 const ALARMS: usize = 2 * MEMBERS_MAX + 2;
@@ -56,6 +56,8 @@ pub struct Outcome {
 enum Delivery {
     /// A message, when it left, and whether it is a further copy.
     Parcel(Parcel, u64, Fate),
+    /// A connection broke; its sender hears of it.
+    Broken { seat: usize, life: u32, peer: usize },
     /// The stream of a snapshot ended, at its sender.
     Report { seat: usize, life: u32, to: usize, last: Option<EntryId> },
 }
@@ -120,6 +122,10 @@ pub(crate) fn run_plan(plan: &Plan, watch: Watch) -> (Outcome, Watch) {
         Ok(Err(conviction)) => Some(conviction),
         Err(_) => Some(Conviction::new(Judge::Panic, "the code under test panicked")),
     };
+    let failure = failure.map(|failure| match run.world.atlas.verdict() {
+        None => failure,
+        Some(why) => Conviction::new(failure.judge, format!("{} ({why})", failure.detail)),
+    });
     let outcome = Outcome {
         seed: plan.seed,
         events: run.events,
@@ -245,7 +251,7 @@ impl<'a> Run<'a> {
         let Some(delivery) = self.slab.get_mut(place).and_then(Option::take) else { return Ok(()) };
         let seat = match &delivery {
             Delivery::Parcel(parcel, ..) => seat_of(parcel.to),
-            Delivery::Report { seat, .. } => *seat,
+            Delivery::Report { seat, .. } | Delivery::Broken { seat, .. } => *seat,
         };
         let resumes = self.paused_until.get(seat).copied().unwrap_or(0);
         if resumes > self.now {
@@ -264,6 +270,12 @@ impl<'a> Run<'a> {
                     return Ok(());
                 }
                 self.act(seat, Act::SnapshotSent { to, last })
+            }
+            Delivery::Broken { life, peer, .. } => {
+                if self.lives.get(seat) != Some(&life) {
+                    return Ok(());
+                }
+                self.act(seat, Act::Unreachable { peer })
             }
         }
     }
@@ -328,6 +340,14 @@ impl<'a> Run<'a> {
             let (from, to, kind) =
                 (seat_of(parcel.from), seat_of(parcel.to), kind_of(&parcel.body));
             let fate = self.network.fate(self.now, from, to, kind);
+            if let Some(at) = fate.broken {
+                let life = self.lives.get(from).copied().unwrap_or(0);
+                self.post(at, Delivery::Broken { seat: from, life, peer: to });
+                if self.plan.mutant == driver::BAD_FRAME {
+                    let parcel = garbled(&parcel);
+                    self.post(at, Delivery::Parcel(parcel, self.now, Fate::Delivered));
+                }
+            }
             if let Body::Snapshot { snapshot, .. } = &parcel.body {
                 let last = fate.first.map(|_| snapshot.last);
                 let life = self.lives.get(from).copied().unwrap_or(0);
@@ -479,59 +499,5 @@ impl<'a> Run<'a> {
             self.plan.mishaps.get(self.mishaps_done).map_or(u64::MAX, |planned| planned.at);
         let ending = self.endings.peek().map_or(u64::MAX, |Reverse((at, _, _))| *at);
         self.set(MISHAP, planned.min(ending));
-    }
-}
-
-fn code_of(act: &Act) -> u64 {
-    match act {
-        Act::Start { .. } => 16,
-        Act::Crash { .. } => 17,
-        Act::Doom { .. } => 18,
-        Act::Wake => 19,
-        Act::Sync { .. } => 20,
-        Act::Deliver { .. } => 21,
-        Act::Propose { .. } => 22,
-        Act::Read { .. } => 23,
-        Act::Compact { .. } => 24,
-        Act::SyncFailed => 25,
-        Act::DiskFault { .. } => 26,
-        Act::Repaired => 27,
-        Act::Unreachable { .. } => 28,
-        Act::SnapshotSent { .. } => 29,
-        Act::Transfer { .. } => 30,
-    }
-}
-
-/// Makes a call to a world. Deliveries need a message at hand, and are made by whoever has it.
-pub(crate) fn perform(
-    world: &mut World,
-    seat: usize,
-    now: quorate_raft::Mono,
-    act: &Act,
-) -> Result<Option<Verdict>, Conviction> {
-    match *act {
-        Act::Start { random } => world.start(seat, now, random).map(|()| None),
-        Act::Crash { kept } => world.crash(seat, kept).map(|()| None),
-        Act::Doom { units } => {
-            if let Some(member) = world.members.get_mut(seat).filter(|member| member.core.is_some())
-            {
-                member.doom = Some(units);
-            }
-            Ok(None)
-        }
-        Act::Wake => world.step(seat, now, Input::Wake),
-        Act::Sync { count } => world.sync(seat, count, now),
-        Act::Deliver { .. } => Ok(None),
-        Act::Propose { count } => world.propose(seat, count, now),
-        Act::Read { context } => world.read(seat, context, now),
-        Act::Compact { kept } => world.compact(seat, kept, now),
-        Act::SyncFailed => world.step(seat, now, Input::Fault(quorate_raft::Fault::SyncFailed)),
-        Act::DiskFault { which } => world.step(seat, now, Input::Fault(fault_of(which))),
-        Act::Repaired => world.step(seat, now, Input::Repaired),
-        Act::Unreachable { peer } => world.step(seat, now, Input::Unreachable(id_of(peer))),
-        Act::SnapshotSent { to, last } => {
-            world.step(seat, now, Input::SnapshotSent { to: id_of(to), last })
-        }
-        Act::Transfer { to } => world.step(seat, now, Input::Transfer(id_of(to))),
     }
 }

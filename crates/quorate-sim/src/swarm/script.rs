@@ -15,7 +15,7 @@
 //! A line of a call says whose it is, what that member's own clock shows (nanoseconds), the call, and its arguments. `deliver` names the
 //! sender, the kind of the message, its term and a hash of its content: of the messages that this sender has sent, the one that is most
 //! like it. What stands behind `|` or `#` is for people. The disks of the members after `prompt` make every write durable at once.
-//! Limits that are not the defaults follow `limits`.
+//! After `spare` stand those whose disks the [atlas](crate::world::Atlas) lets be ruined, unless it is off (`atlas off`). Limits that are not the defaults follow `limits`.
 
 use std::fmt::Write as _;
 
@@ -24,7 +24,7 @@ use quorate_raft::{Config, EntryId, Index, Mono, Term};
 use super::plan::{MEMBERS_MAX, Plan};
 use super::tape::{Act, Mark, Taped};
 use super::words::{self, KIND_NAMES};
-use crate::world::{World, id_of};
+use crate::world::{Part, World, id_of};
 
 /// The first line.
 pub(crate) const HEAD: &str = "quorate-sim script 1";
@@ -42,6 +42,10 @@ pub(crate) struct Script {
     pub(crate) announce: bool,
     /// Whose disks are at once done with every write. Bits, by seat.
     pub(crate) prompt: u8,
+    /// Whose disks the atlas lets be ruined. Bits, by seat.
+    pub(crate) spare: u8,
+    /// Whether the atlas lets everything happen.
+    pub(crate) atlas_off: bool,
     /// Every member's settings but the id.
     pub(crate) config: Config,
     /// The calls.
@@ -57,6 +61,8 @@ impl Script {
             mutant: plan.mutant,
             announce: plan.announce,
             prompt: 0,
+            spare: plan.spare(),
+            atlas_off: plan.atlas_off,
             config: plan.config.clone(),
             tape,
         }
@@ -71,6 +77,7 @@ impl Script {
     pub(crate) fn world(&self) -> World {
         let mut world = World::new(&self.config, self.voters, self.learners);
         world.announce = self.announce;
+        (world.atlas.spare, world.atlas.off) = (self.spare, self.atlas_off);
         world.members.iter_mut().for_each(|member| member.bug = self.mutant);
         world
     }
@@ -82,10 +89,15 @@ impl Script {
         let mut head = format!(
             "{HEAD}\nvoters {voters}\nlearners {learners}\nmutant {mutant}\nannounce {announce}\n"
         );
-        if self.prompt != 0 {
-            let seats = (0..MEMBERS_MAX).filter(|seat| self.prompt >> seat & 1 == 1);
+        for (name, set) in [("prompt", self.prompt), ("spare", self.spare)] {
+            let seats = (0..MEMBERS_MAX).filter(|seat| set >> seat & 1 == 1);
             let ids: Vec<String> = seats.map(|seat| id_of(seat).to_string()).collect();
-            let _ = writeln!(head, "prompt {}", ids.join(" "));
+            if set != 0 {
+                let _ = writeln!(head, "{name} {}", ids.join(" "));
+            }
+        }
+        if self.atlas_off {
+            head.push_str("atlas off\n");
         }
         let limits = limits(&self.config);
         if limits != limits_of_default() {
@@ -105,6 +117,8 @@ impl Script {
             mutant: 0,
             announce: false,
             prompt: 0,
+            spare: 0,
+            atlas_off: false,
             config: Config::default(),
             tape: Vec::new(),
         };
@@ -133,11 +147,9 @@ impl Script {
             ["learners", count] => self.learners = number(count)?,
             ["mutant", bug] => self.mutant = number(bug)?,
             ["announce", yes] => self.announce = number::<u8>(yes)? != 0,
-            ["prompt", ids @ ..] => {
-                for id in ids {
-                    self.prompt |= 1 << seat(id)?;
-                }
-            }
+            ["prompt", ids @ ..] => self.prompt = seats(ids)?,
+            ["spare", ids @ ..] => self.spare = seats(ids)?,
+            ["atlas", "off"] => self.atlas_off = true,
             ["limits", numbers @ ..] => set_limits(&mut self.config, numbers)?,
             [who, now, verb, rest @ ..] => {
                 let (seat, now) = (seat(who)?, Mono(number(now)?));
@@ -223,6 +235,15 @@ fn encode(act: &Act) -> String {
         }
         Act::SnapshotSent { to, last: None } => format!("snapshot-failed {}", id_of(*to)),
         Act::Transfer { to } => format!("transfer {}", id_of(*to)),
+        Act::Kill => "kill".to_owned(),
+        Act::Lie => "lie".to_owned(),
+        Act::OwnUp => "own-up".to_owned(),
+        Act::Damage { part: Part::Record } => "damage record".to_owned(),
+        Act::Damage { part: Part::Snapshot } => "damage snapshot".to_owned(),
+        Act::Damage { part: Part::HardState } => "damage hard-state".to_owned(),
+        Act::Wipe => "wipe".to_owned(),
+        Act::Full => "full".to_owned(),
+        Act::Room => "room".to_owned(),
     }
 }
 
@@ -252,12 +273,25 @@ fn decode(verb: &str, rest: &[&str]) -> Result<Act, String> {
         }
         ("snapshot-failed", [to]) => Act::SnapshotSent { to: seat(to)?, last: None },
         ("transfer", [to]) => Act::Transfer { to: seat(to)? },
+        ("kill", []) => Act::Kill,
+        ("lie", []) => Act::Lie,
+        ("own-up", []) => Act::OwnUp,
+        ("damage", ["record"]) => Act::Damage { part: Part::Record },
+        ("damage", ["snapshot"]) => Act::Damage { part: Part::Snapshot },
+        ("damage", ["hard-state"]) => Act::Damage { part: Part::HardState },
+        ("wipe", []) => Act::Wipe,
+        ("full", []) => Act::Full,
+        ("room", []) => Act::Room,
         _ => return Err("no such call".to_owned()),
     })
 }
 
 fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
     word.parse().map_err(|_| format!("{word} is not a number that fits"))
+}
+
+fn seats(ids: &[&str]) -> Result<u8, String> {
+    ids.iter().try_fold(0, |set, id| Ok(set | 1 << seat(id)?))
 }
 
 fn seat(id: &str) -> Result<usize, String> {
@@ -290,6 +324,15 @@ mod tests {
             Act::SnapshotSent { to: 1, last: Some(last) },
             Act::SnapshotSent { to: 1, last: None },
             Act::Transfer { to: 2 },
+            Act::Kill,
+            Act::Lie,
+            Act::OwnUp,
+            Act::Damage { part: Part::Record },
+            Act::Damage { part: Part::Snapshot },
+            Act::Damage { part: Part::HardState },
+            Act::Wipe,
+            Act::Full,
+            Act::Room,
         ]
     }
 
@@ -304,6 +347,8 @@ mod tests {
             mutant: 100,
             announce: true,
             prompt: 0b101,
+            spare: 0b100,
+            atlas_off: true,
             config,
             tape: every_act().into_iter().enumerate().map(taped).collect(),
         };

@@ -6,9 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use quorate_raft::{Core, Mono, NodeId};
 
+use super::calls::perform;
 use super::plan::MEMBERS_MAX;
 use super::record::Recorder;
-use super::run::perform;
 use super::script::Script;
 use super::tape::{Act, Mark, Taped};
 use super::words;
@@ -110,7 +110,8 @@ impl<'a> Stage<'a> {
     fn play(&mut self, made: &mut Taped) -> Result<bool, Conviction> {
         let seat = made.seat;
         let starts = matches!(made.act, Act::Start { .. });
-        if starts == self.world.running(seat).is_some() || !self.possible(made) {
+        let fits = made.act.is_of_disk() || starts != self.world.running(seat).is_some();
+        if !fits || !self.possible(made) {
             return Ok(false);
         }
         if let Act::Deliver { from, mark } = made.act {
@@ -179,7 +180,14 @@ impl<'a> Stage<'a> {
             | Act::DiskFault { .. }
             | Act::Repaired
             | Act::Unreachable { .. }
-            | Act::Transfer { .. } => true,
+            | Act::Transfer { .. }
+            | Act::Kill
+            | Act::Lie
+            | Act::OwnUp
+            | Act::Damage { .. }
+            | Act::Wipe
+            | Act::Full
+            | Act::Room => true,
         }
     }
 

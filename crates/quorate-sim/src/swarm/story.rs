@@ -147,6 +147,13 @@ fn plain(act: Act) -> Act {
         | Act::Repaired
         | Act::Unreachable { .. }
         | Act::SnapshotSent { .. }
+        | Act::Kill
+        | Act::Lie
+        | Act::OwnUp
+        | Act::Damage { .. }
+        | Act::Wipe
+        | Act::Full
+        | Act::Room
         | Act::Transfer { .. } => act,
     }
 }
@@ -169,6 +176,13 @@ fn without(act: Act, gone: usize) -> Option<Act> {
         | Act::Compact { .. }
         | Act::SyncFailed
         | Act::DiskFault { .. }
+        | Act::Kill
+        | Act::Lie
+        | Act::OwnUp
+        | Act::Damage { .. }
+        | Act::Wipe
+        | Act::Full
+        | Act::Room
         | Act::Repaired => act,
     })
 }
@@ -182,7 +196,8 @@ fn without_seat(script: &Script, gone: usize) -> Option<Script> {
         other.voters = script.voters.checked_sub(1).filter(|voters| *voters > 0)?;
     }
     let below = (0..gone).fold(0_u8, |set, seat| set | 1 << seat);
-    other.prompt = script.prompt & below | script.prompt >> 1 & !below;
+    let squeeze = |set: u8| set & below | set >> 1 & !below;
+    (other.prompt, other.spare) = (squeeze(script.prompt), squeeze(script.spare));
     let fit = |taped: &Taped| {
         let seat = (taped.seat != gone).then_some(taped.seat - usize::from(taped.seat > gone))?;
         Some(Taped { seat, act: without(taped.act, gone)?, ..*taped })

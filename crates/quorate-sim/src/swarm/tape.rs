@@ -4,26 +4,73 @@ use quorate_raft::{EntryId, Message, Mono};
 
 use super::network::kind_of;
 use crate::dice::mix;
-use crate::world::Body;
+use crate::world::{Body, Part};
 
 /// One call. Seats are counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
-    Start { random: u64 },
-    Crash { kept: usize },
-    Doom { units: u32 },
+    Start {
+        random: u64,
+    },
+    Crash {
+        kept: usize,
+    },
+    Doom {
+        units: u32,
+    },
     Wake,
-    Sync { count: usize },
-    Deliver { from: usize, mark: Mark },
-    Propose { count: u64 },
-    Read { context: u64 },
-    Compact { kept: u64 },
+    Sync {
+        count: usize,
+    },
+    Deliver {
+        from: usize,
+        mark: Mark,
+    },
+    Propose {
+        count: u64,
+    },
+    Read {
+        context: u64,
+    },
+    Compact {
+        kept: u64,
+    },
     SyncFailed,
-    DiskFault { which: u64 },
+    DiskFault {
+        which: u64,
+    },
     Repaired,
-    Unreachable { peer: usize },
-    SnapshotSent { to: usize, last: Option<EntryId> },
-    Transfer { to: usize },
+    Unreachable {
+        peer: usize,
+    },
+    SnapshotSent {
+        to: usize,
+        last: Option<EntryId>,
+    },
+    Transfer {
+        to: usize,
+    },
+    /// The process dies; the system lives on.
+    Kill,
+    /// The drive begins to lie about syncs.
+    Lie,
+    /// The drive writes down what it lied about.
+    OwnUp,
+    Damage {
+        part: Part,
+    },
+    Wipe,
+    /// No write is taken any more.
+    Full,
+    /// There is room again.
+    Room,
+}
+
+impl Act {
+    /// Whether it can happen to a member that does not run.
+    pub(crate) fn is_of_disk(&self) -> bool {
+        matches!(self, Self::OwnUp | Self::Damage { .. } | Self::Wipe | Self::Full | Self::Room)
+    }
 }
 
 /// Which of the messages of a link it is: their kind and term, and a hash of their content.

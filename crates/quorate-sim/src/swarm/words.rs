@@ -5,7 +5,7 @@ use quorate_raft::{AppendOutcome, Message};
 use super::mishap::{KINDS, Mishap, Pattern, Target};
 use super::plan::Weather;
 use super::tape::Act;
-use crate::world::{Body, id_of};
+use crate::world::{Body, Part, id_of};
 
 /// The names of the kinds of messages, by number.
 pub(crate) const KIND_NAMES: [&str; KINDS] = [
@@ -95,6 +95,21 @@ pub(crate) fn act(act: &Act) -> String {
             format!("hears that a snapshot to {} failed", id_of(*to))
         }
         Act::Transfer { to } => format!("is to hand over to {}", id_of(*to)),
+        Act::Kill => "is killed".to_owned(),
+        Act::Lie => "has a drive that lies about syncs".to_owned(),
+        Act::OwnUp => "has an honest drive again".to_owned(),
+        Act::Damage { part } => format!("has a disk whose {} is damaged", words_of(*part)),
+        Act::Wipe => "has its disk wiped".to_owned(),
+        Act::Full => "has no room on its disk".to_owned(),
+        Act::Room => "has room on its disk".to_owned(),
+    }
+}
+
+fn words_of(part: Part) -> &'static str {
+    match part {
+        Part::Record => "log",
+        Part::Snapshot => "state",
+        Part::HardState => "term and vote",
     }
 }
 
@@ -186,6 +201,33 @@ pub(crate) fn mishap(mishap: &Mishap) -> String {
         Mishap::DiskFault { target: hit, which, for_ns } => {
             let fault = crate::world::fault_of(which);
             format!("{} hears of {fault:?}, {} ms", target(hit), millis(for_ns))
+        }
+        Mishap::Kill { target: hit, down_ns } => {
+            format!("{} is killed, {} ms", target(hit), millis(down_ns))
+        }
+        Mishap::LyingDisk { target: hit, for_ns } => {
+            format!("the drive of {} lies about syncs, {} ms", target(hit), millis(for_ns))
+        }
+        Mishap::Damage { target: hit, part, read } => {
+            let found = if read { "and that is found at once" } else { "unnoticed" };
+            format!("the {} of {} is damaged, {found}", words_of(part), target(hit))
+        }
+        Mishap::Wipe { target: hit } => format!("the disk of {} is wiped", target(hit)),
+        Mishap::FullDisk { target: hit, for_ns } => {
+            format!("the disk of {} is full, {} ms", target(hit), millis(for_ns))
+        }
+        Mishap::HungDisk { target: hit, kept, for_ns } => {
+            let span = millis(for_ns);
+            format!(
+                "the disk of {} hangs, power off after {span} ms, {kept} writes kept",
+                target(hit)
+            )
+        }
+        Mishap::ClockStall { target: hit, for_ns } => {
+            format!("the clock of {} stands still, {} ms", target(hit), millis(for_ns))
+        }
+        Mishap::Corruption { ppm, for_ns } => {
+            format!("{} of a million frames are corrupt, {} ms", ppm, millis(for_ns))
         }
         Mishap::Transfer { to } => format!("leadership to {}", id_of(to)),
         Mishap::Unreachable { target: hit, peer } => {

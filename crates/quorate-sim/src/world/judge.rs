@@ -221,9 +221,7 @@ impl Court {
         term: Term,
     ) -> Result<(), Conviction> {
         let votes = |member: &&Member| {
-            let HardState { term: own, vote, .. } = member.disk.image.hard_state;
-            self.voters.contains(&member.id())
-                && (own > term || (own == term && vote == Some(leader)))
+            self.voters.contains(&member.id()) && member.disk.voted(term, leader)
         };
         let count = members.iter().filter(votes).count();
         let lone = self.voters.len() == 1;
@@ -295,7 +293,7 @@ impl Court {
 
     fn check_quorum(&self, members: &[Member], id: EntryId) -> Result<(), Conviction> {
         let votes = |member: &&Member| self.voters.contains(&member.id());
-        let holding = |member: &&Member| member.disk.image.log.holds(id);
+        let holding = |member: &&Member| member.disk.vouches_for(id);
         let copies = members.iter().filter(votes).filter(holding).count();
         hold(copies * 2 > self.voters.len(), Property::DurableQuorum, || {
             format!("{id} is committed with {copies} durable copies of {}", self.voters.len())
@@ -378,13 +376,13 @@ impl Court {
             self.disks.resize(seat + 1, Default::default());
         }
         if let Some(disk) = self.disks.get_mut(seat) {
-            *disk = (image.hard_state, image.log.last(), image.checkpoint);
+            *disk = image.summary();
         }
     }
 
     /// A member starts from a disk, which must hold what was durable.
     pub fn check_disk(&self, seat: usize, image: &Image) -> Result<(), Conviction> {
-        let found = (image.hard_state, image.log.last(), image.checkpoint);
+        let found = image.summary();
         let known = self.disks.get(seat).copied().unwrap_or_default();
         hold(found == known, Property::DiskMonotony, || {
             format!("the disk at seat {seat} held {known:?}, and now {found:?}")

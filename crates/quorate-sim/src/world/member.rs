@@ -9,7 +9,7 @@ use quorate_raft::{
 };
 
 use super::conviction::{Conviction, Judge as Property, hold};
-use super::disk::{Disk, Image, Snapshot, Write};
+use super::disk::{Disk, Snapshot, Write};
 use super::entry::{Entry, Shelf, size_of};
 use super::judge::{Court, advance, check_promise};
 use crate::mutants::driver as bugs;
@@ -118,11 +118,11 @@ pub struct Member {
     pub state: Snapshot,
     /// After how many more effects of its next step it crashes.
     pub doom: Option<u32>,
+    /// It does not start again.
+    pub is_gone: bool,
     /// A bug of the driver that is switched on, by its number; see [`mutants`](crate::mutants).
     pub bug: u16,
     membership: Membership,
-    /// What the disk held before the last sync, for a driver that lies about it.
-    unsynced: Option<Image>,
     held: VecDeque<Held>,
     metas: Vec<EntryMeta>,
     sizes: Vec<u32>,
@@ -139,9 +139,9 @@ impl Member {
             log: Shelf::default(),
             state: Snapshot::default(),
             doom: None,
+            is_gone: false,
             bug: 0,
             membership,
-            unsynced: None,
             held: VecDeque::new(),
             metas: Vec::new(),
             sizes: Vec::new(),
@@ -160,6 +160,9 @@ impl Member {
     pub fn start(&mut self, now: Mono, seed: u64) -> Result<(), RecoverError> {
         if self.bug == bugs::LOSE_TAIL {
             self.disk.image.log.drop_last();
+        }
+        if self.disk.damage.take().is_some() {
+            self.disk.image.cut_in_the_middle();
         }
         let image = &self.disk.image;
         let base = SnapshotMeta { last: image.log.base(), membership: self.membership.clone() };
@@ -183,10 +186,7 @@ impl Member {
         self.past = None;
         self.doom = None;
         self.held.clear();
-        self.disk.power_off();
-        if let Some(image) = self.unsynced.take() {
-            self.disk.image = image;
-        }
+        self.disk.forget();
         self.log = Shelf::default();
     }
 
@@ -253,7 +253,7 @@ impl Member {
     ) -> Result<Option<IoToken>, Conviction> {
         let mut newest = None;
         if self.bug == bugs::LYING_SYNC {
-            self.unsynced = Some(self.disk.image.clone());
+            self.disk.platter = Some(self.disk.image.clone());
         }
         if self.bug == bugs::OUT_OF_ORDER && self.disk.queue.len() > 1 {
             self.disk.queue.swap(0, 1);

@@ -4,17 +4,20 @@
 //! Every sequence of calls is a legal run, as long as messages are delivered to whom they are sent: a member that is not woken is
 //! paused, a message that is not delivered is lost, a write that is not synced is slow. So a run can be cut down call by call.
 
+mod atlas;
 mod conviction;
 mod disk;
 mod entry;
 mod judge;
 mod member;
 
+use crate::mutants::driver as bugs;
 use quorate_raft::{Config, Effects, Fault, Index, Io, Membership, Mono, NodeId, Reject, Verdict};
 
+pub use atlas::Atlas;
 pub(crate) use conviction::hold;
 pub use conviction::{Conviction, Judge};
-pub use disk::{Disk, Image, Snapshot, Write};
+pub use disk::{Disk, Image, Part, Snapshot, Write};
 pub use entry::{Entry, Shelf, size_of};
 pub use judge::{Counts, Court};
 pub use member::{Body, Input, Member, Parcel, Wire};
@@ -30,6 +33,8 @@ pub struct World {
     pub outbox: Vec<Parcel>,
     /// Whether snapshots are announced before they are sent.
     pub announce: bool,
+    /// Which disks may be ruined.
+    pub atlas: Atlas,
     effects: Effects,
 }
 
@@ -58,6 +63,7 @@ impl World {
             court: Court::new(voting),
             outbox: Vec::new(),
             announce: false,
+            atlas: Atlas::of(voters),
             effects: Effects::default(),
         }
     }
@@ -78,7 +84,12 @@ impl World {
     /// It can't start from what its disk holds.
     pub fn start(&mut self, seat: usize, now: Mono, seed: u64) -> Result<(), Conviction> {
         let Some(member) = self.members.get_mut(seat) else { return Ok(()) };
-        if member.core.is_some() {
+        if member.core.is_some() || member.is_gone || member.disk.is_full {
+            return Ok(());
+        }
+        if member.disk.damage.is_some() && member.bug != bugs::TORN_FOR_DAMAGED {
+            // It reads all of its disk, and says where it is damaged.
+            member.is_gone = true;
             return Ok(());
         }
         let id = member.id();
@@ -97,6 +108,25 @@ impl World {
         if member.core.is_none() {
             return Ok(());
         }
+        self.stop(seat, kept)?;
+        let Some(member) = self.members.get_mut(seat) else { return Ok(()) };
+        let lying = member.bug == bugs::LYING_SYNC;
+        if member.disk.power_off() && !lying {
+            self.lost(seat);
+        }
+        Ok(())
+    }
+
+    /// A process is killed; the system still writes all that it was given.
+    ///
+    /// # Errors
+    /// One of those writes breaks a promise.
+    pub fn kill(&mut self, seat: usize) -> Result<(), Conviction> {
+        if self.running(seat).is_some() { self.stop(seat, usize::MAX) } else { Ok(()) }
+    }
+
+    fn stop(&mut self, seat: usize, kept: usize) -> Result<(), Conviction> {
+        let Some(member) = self.members.get_mut(seat) else { return Ok(()) };
         member.sync(kept, &self.court)?;
         self.court.wrote(seat, &member.disk.image);
         member.stop();
@@ -104,6 +134,50 @@ impl World {
         self.court.crashed(id);
         self.court.forget_term_behind(id, image.hard_state.term);
         self.court.forget_entries_behind(id, image.log.last().index);
+        Ok(())
+    }
+
+    /// A member's disk does not hold any more what was acknowledged. It is gone, unless the atlas lets it come back.
+    fn lost(&mut self, seat: usize) {
+        let may_return = self.atlas.lose(seat);
+        let Some(member) = self.members.get_mut(seat) else { return };
+        if may_return || member.bug == bugs::REJOIN_WIPED {
+            self.court.wrote(seat, &member.disk.image);
+        } else {
+            member.is_gone = true;
+        }
+    }
+
+    /// The drive of a member begins to report syncs of what it holds only in its cache.
+    pub fn lie(&mut self, seat: usize) {
+        if self.atlas.may_lose(seat)
+            && let Some(member) = self.members.get_mut(seat)
+        {
+            member.disk.lie();
+        }
+    }
+
+    /// A part of a member's disk is damaged: a bit flipped, or a write went to the wrong place.
+    pub fn damage(&mut self, seat: usize, part: Part) {
+        if self.atlas.may_stop(seat)
+            && let Some(member) = self.members.get_mut(seat)
+        {
+            member.disk.damage = Some(part);
+        }
+    }
+
+    /// A member's disk is empty, and its process dead.
+    ///
+    /// # Errors
+    /// A write that was under way breaks a promise.
+    pub fn wipe(&mut self, seat: usize) -> Result<(), Conviction> {
+        if !self.atlas.may_lose(seat) {
+            return Ok(());
+        }
+        self.crash(seat, 0)?;
+        let Some(member) = self.members.get_mut(seat) else { return Ok(()) };
+        member.disk.wipe();
+        self.lost(seat);
         Ok(())
     }
 
@@ -218,6 +292,11 @@ impl World {
         if let Input::Synced(_) = input {
             member.let_go(&mut self.outbox)?;
         }
+        if member.disk.is_full && !effects.io.is_empty() {
+            // The write is refused, and the process ends before it says anything of it.
+            self.kill(seat)?;
+            return Ok(Some(verdict));
+        }
         for io in &effects.io {
             if let Some(range) = member.begin_write(io, input, &mut self.court)? {
                 self.court.appended(member, range)?;
@@ -225,6 +304,11 @@ impl World {
         }
         for send in effects.send.drain(..) {
             member.send(send, &mut self.outbox)?;
+        }
+        if member.disk.damage == Some(Part::Snapshot) && !effects.snapshots.is_empty() {
+            // It reads the state that it is to send, and finds the damage.
+            self.kill(seat)?;
+            return Ok(Some(verdict));
         }
         for peer in &effects.snapshots {
             member.send_snapshot(*peer, self.announce, &mut self.outbox);
@@ -298,3 +382,6 @@ pub fn fault_of(number: u64) -> Fault {
         _ => Fault::Corrupt(quorate_raft::EntryRange { first: Index(1), last: Index(1) }),
     }
 }
+
+#[cfg(test)]
+mod tests;
