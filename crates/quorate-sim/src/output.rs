@@ -32,13 +32,13 @@ pub(crate) fn write_chart(
 ) -> Result<(), String> {
     let window = window.unwrap_or_else(|| Window::of(trace));
     let is_svg = file.extension().is_some_and(|ending| ending == "svg");
-    write_out(file, &if is_svg { svg(trace, window) } else { html(trace, window) })
+    write_out(file, if is_svg { svg(trace, window) } else { html(trace, window) })
 }
 
 /// Writes a file, and makes the directory it lies in.
-pub(crate) fn write_out(file: &Path, text: &str) -> Result<(), String> {
+pub(crate) fn write_out(file: &Path, content: impl AsRef<[u8]>) -> Result<(), String> {
     if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
     }
-    std::fs::write(file, text).map_err(|why| format!("{}: {why}", file.display()))
+    std::fs::write(file, content).map_err(|why| format!("{}: {why}", file.display()))
 }

@@ -126,7 +126,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
     let sum = run_all(&order);
     let cpu_s = cpu_seconds() - before;
     if let Some(file) = arguments.text("hashes") {
-        write_out(Path::new(file), &sum.hashes())?;
+        write_out(Path::new(file), sum.hashes())?;
     }
     draw(&arguments, &order, &sum)?;
     Ok(report(&sum, cpu_s))
@@ -147,6 +147,10 @@ fn draw(arguments: &Arguments, order: &Order, sum: &Sum) -> Result<(), String> {
         let (_, trace) = (world.chart_seed)(seed, options, window);
         write_chart(&file, &trace, window)?;
         println!("seed {seed} is drawn in {}", file.display());
+        for (member, recording) in (world.recordings)(seed, options).iter().enumerate() {
+            let file = file.with_extension(format!("m{member}.flight"));
+            write_out(&file, recording)?;
+        }
     }
     Ok(())
 }

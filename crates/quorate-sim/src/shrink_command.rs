@@ -32,7 +32,7 @@ pub(crate) fn shrink(arguments: &[String]) -> Result<ExitCode, String> {
     };
     let file = out_file(&arguments, "core", &options, shrunk.seed, "script");
     let (first, rest) = shrunk.script.split_once('\n').unwrap_or((&shrunk.script, ""));
-    write_out(&file, &format!("{first}\n# seed {}: {}\n{rest}", shrunk.seed, shrunk.failure))?;
+    write_out(&file, format!("{first}\n# seed {}: {}\n{rest}", shrunk.seed, shrunk.failure))?;
     println!("seed {}: {}", shrunk.seed, shrunk.failure);
     print!("{rest}");
     println!("written to {0}; tell it again with: quorate-sim run --script {0}", file.display());

@@ -16,12 +16,24 @@ pub(crate) struct World {
     pub(crate) name: &'static str,
     pub(crate) run_seed: fn(u64, &Options) -> Outcome,
     pub(crate) chart_seed: fn(u64, &Options, Option<Window>) -> (Outcome, Trace),
+    /// The members' flight recordings at the end.
+    pub(crate) recordings: fn(u64, &Options) -> Vec<Vec<u8>>,
 }
 
 /// All of them; the first is meant when none is named.
 const WORLDS: [World; 2] = [
-    World { name: "core", run_seed: swarm::run_seed, chart_seed: swarm::chart_seed },
-    World { name: "full", run_seed: full::run_seed, chart_seed: full::chart_seed },
+    World {
+        name: "core",
+        run_seed: swarm::run_seed,
+        chart_seed: swarm::chart_seed,
+        recordings: |_, _| Vec::new(),
+    },
+    World {
+        name: "full",
+        run_seed: full::run_seed,
+        chart_seed: full::chart_seed,
+        recordings: full::recordings,
+    },
 ];
 
 /// The world that is asked for.

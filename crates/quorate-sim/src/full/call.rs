@@ -45,6 +45,13 @@ pub(super) enum Answer {
     Done,
 }
 
+impl Ask {
+    /// Whether the answer shows everything that was acknowledged before.
+    pub(super) fn is_linearizable(&self) -> bool {
+        !matches!(self, Self::Keys(Request::Read { serializable: true, .. }, _))
+    }
+}
+
 type Outcome = Result<Answer, ServerError>;
 
 /// A request that was sent and is not answered.

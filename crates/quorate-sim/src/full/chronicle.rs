@@ -63,7 +63,7 @@ impl Chronicle {
             None => trace.push(event(Fate::Lost, now)),
             Some((first, again)) => {
                 trace.push(event(Fate::Delivered, *first));
-                again.iter().for_each(|at| trace.push(event(Fate::Again, *at)));
+                trace.events.extend(again.iter().map(|at| event(Fate::Again, *at)));
             }
         }
     }

@@ -97,7 +97,7 @@ impl Witness {
             hold(has >= had, Judge::DiskMonotony, || {
                 format!("member {number} told that {had} is durable and starts again with {has}")
             })?;
-            *seen = Seen { boot, durable, term, commit, ..Seen::default() };
+            *seen = Seen { boot, term, commit, durable, ..Seen::default() };
         }
         hold(term >= seen.term && commit >= seen.commit, Judge::DiskMonotony, || {
             let before = (seen.term, seen.commit);
@@ -182,19 +182,17 @@ impl Witness {
 
     fn compare_revision(&mut self, member: usize, one: RevisionEvents) -> Result<(), Conviction> {
         let place = usize::try_from(one.revision - 2).unwrap_or(usize::MAX);
-        match self.revisions.get(place) {
-            Some(known) => hold(*known == one, Judge::StateMachineSafety, || {
+        if let Some(known) = self.revisions.get(place) {
+            return hold(*known == one, Judge::StateMachineSafety, || {
                 format!("revision {} was {known:?}, at member {member} {one:?}", one.revision)
-            }),
-            None => {
-                let expected = self.revisions.len() + 2;
-                hold(place == self.revisions.len(), Judge::Contract, || {
-                    format!("revision {} is seen before {expected}", one.revision)
-                })?;
-                self.revisions.push(one);
-                Ok(())
-            }
+            });
         }
+        let expected = self.revisions.len();
+        hold(place == expected, Judge::Contract, || {
+            format!("revision {} is seen before {}", one.revision, expected + 2)
+        })?;
+        self.revisions.push(one);
+        Ok(())
     }
 }
 

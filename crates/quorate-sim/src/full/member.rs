@@ -26,6 +26,9 @@ use crate::dice::{Dice, mix};
 /// Segments of the log, in bytes: small ones, so that a run fills several.
 const SEGMENT_BYTES: u64 = 64 << 10;
 
+/// What a flight recorder keeps, in bytes: enough to wrap around in a long run.
+const FLIGHT_BYTES: usize = 256 << 10;
+
 /// A member, running or not.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -109,6 +112,7 @@ impl Member {
                 snapshot_count: plan.snapshot_count,
                 snapshot_catchup_entries: plan.catchup_entries,
                 wal_segment_bytes: Some(SEGMENT_BYTES),
+                flight_recorder_bytes: FLIGHT_BYTES,
                 ..ServerConfig::default()
             };
             let identity = Identity::of(&config).ok()?;

@@ -13,18 +13,17 @@ use crate::world::{Conviction, Judge};
 
 impl World {
     /// Something goes wrong, and the next mishap is planned.
-    pub(super) fn mishap(&mut self) -> Result<(), Conviction> {
+    pub(super) fn mishap(&mut self) {
         if self.healed_at.is_some() {
-            return Ok(());
+            return;
         }
         let at = self.now + exponential(&mut self.dice, self.plan.mishap_every_ns) + MS;
         self.put(at, Event::Mishap);
         let member = self.dice.position(self.members.len());
         let lasts_ns = self.dice.within(100 * MS, 8 * SECOND);
         let until = self.now + lasts_ns;
-        let Some(mishap) = self.dice.pick(&self.plan.mishaps.clone()).copied() else {
-            return Ok(());
-        };
+        let number = self.dice.position(self.plan.mishaps.len());
+        let Some(mishap) = self.plan.mishaps.get(number).copied() else { return };
         self.chronicle.fault(self.now, None, format!("{mishap:?} {member}"), Some(until));
         match mishap {
             Mishap::Crash => self.crash_if_up(member),
@@ -60,7 +59,6 @@ impl World {
             }
             Mishap::Reset => self.reset(member),
         }
-        Ok(())
     }
 
     fn crash_if_up(&mut self, member: usize) {
@@ -142,7 +140,7 @@ impl World {
     }
 
     /// The safety phase ends: everything is mended, and from now on nothing goes wrong.
-    pub(super) fn heal(&mut self) -> Result<(), Conviction> {
+    pub(super) fn heal(&mut self) {
         self.healed_at = Some(self.now);
         self.chronicle.fault(self.now, None, "heals".into(), None);
         self.network.heal();
@@ -162,7 +160,6 @@ impl World {
                 }
             }
         }
-        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! A run has two phases. In the first, safety: judges look after every step (`judge`). Then everything is mended,
 //! and the cluster must come to rest: every client is answered, every member has applied everything, all states are
-//! equal. In the end the clients' histories are judged by `quorate-check`, which knows none of our code.
+//! equal. What the members' flight recorders kept is replayed and must agree. In the end the clients' histories are judged by `quorate-check`, which knows none of our code.
 //!
 //! | File | What |
 //! |---|---|
@@ -16,7 +16,7 @@
 //! | `member`, `ports` | one server and its ports |
 //! | `network` | what lies between members |
 //! | `mishaps` | what goes wrong |
-//! | `session`, `watcher`, `call` | clients |
+//! | `session`, `trades`, `watcher`, `call` | clients |
 //! | `history`, `wire` | what they saw, for the judges |
 //! | `judge` | what must hold after every step |
 //!
@@ -34,6 +34,9 @@ mod network;
 mod plan;
 mod ports;
 mod session;
+#[cfg(test)]
+mod tests;
+mod trades;
 mod watcher;
 mod wire;
 mod world;
@@ -42,8 +45,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use chronicle::Chronicle;
 use judge::Look;
+use member::Member;
 use plan::{MS, Plan, SECOND};
 use quorate_check::lease::Bounds;
+use quorate_flight::{Recording, replay};
 use world::World;
 
 use crate::{
@@ -68,15 +73,23 @@ pub fn run_seed(seed: u64, options: &Options) -> Outcome {
     run(Plan::new(seed, options), Chronicle::default()).0
 }
 
+/// Runs the world of a seed and gives the members' flight recordings at its end, for `quorate-sim replay`.
+pub fn recordings(seed: u64, options: &Options) -> Vec<Vec<u8>> {
+    let (_, world) = run(Plan::new(seed, options), Chronicle::default());
+    let recording = |member: &Member| member.running.as_ref()?.raft.recording();
+    world.members.iter().filter_map(recording).collect()
+}
+
 /// Runs the world of a seed and writes down what happens, all of it whatever the window.
 pub fn chart_seed(seed: u64, options: &Options, _: Option<Window>) -> (Outcome, Trace) {
     let plan = Plan::new(seed, options);
     let title = format!("full world, seed {seed}");
     let chronicle = Chronicle::writing(title, plan.members);
-    run(plan, chronicle)
+    let (outcome, world) = run(plan, chronicle);
+    (outcome, world.chronicle.into_trace())
 }
 
-fn run(plan: Plan, chronicle: Chronicle) -> (Outcome, Trace) {
+fn run(plan: Plan, chronicle: Chronicle) -> (Outcome, World) {
     let seed = plan.seed;
     let mut world = World::new(plan, chronicle);
     let played = catch_unwind(AssertUnwindSafe(|| play(&mut world)));
@@ -98,7 +111,7 @@ fn run(plan: Plan, chronicle: Chronicle) -> (Outcome, Trace) {
         counts: world.counts,
         failure,
     };
-    (outcome, world.chronicle.into_trace())
+    (outcome, world)
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
@@ -127,7 +140,24 @@ fn play(world: &mut World) -> Result<(), Conviction> {
         }
         step_for(world, 50 * MS)?;
     }
-    world.conclude()
+    world.conclude()?;
+    world.members.iter().try_for_each(replay_flight)
+}
+
+/// What a member's flight recorder kept is what its core did.
+fn replay_flight(member: &Member) -> Result<(), Conviction> {
+    let running = member.running.as_ref();
+    let Some(file) = running.and_then(|running| running.raft.recording()) else { return Ok(()) };
+    let convict = |detail: String| {
+        let detail = format!("the flight of member {}: {detail}", member.number);
+        Conviction::new(Judge::Determinism, detail)
+    };
+    let recording = Recording::read(&file).map_err(|error| convict(error.to_string()))?;
+    let outcome = replay(&recording, |_| {});
+    match outcome.violations.first() {
+        Some(violation) => Err(convict(format!("{violation:?}"))),
+        None => Ok(()),
+    }
 }
 
 /// Lets everything happen that happens within this time.
@@ -148,7 +178,7 @@ impl World {
     /// What is not yet as it must be in a healed world.
     fn unrest(&self) -> Option<String> {
         let waits = self.sessions.iter().find(|session| session.answers < ANSWERS_LEAST);
-        let waits = waits.map(|session| format!("client {} is not answered", session.client));
+        let waits = waits.map(|session| format!("client {} is not answered", session.who.client));
         waits.or_else(|| self.difference())
     }
 

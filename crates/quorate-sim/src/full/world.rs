@@ -17,7 +17,8 @@ use super::{
     member::Member,
     network::{Network, exponential},
     plan::{MS, Plan, SECOND},
-    session::{Session, Tenancy, Trade},
+    session::Session,
+    trades::{Keys, Leases, Lists, Trade, Who},
     watcher::Watcher,
 };
 use crate::{
@@ -169,9 +170,15 @@ impl World {
             Event::Connection { at, peer, up } => self.connection(at, peer, up),
             Event::Session(session) => self.turn(session),
             Event::Watcher(watcher) => self.turn_of_watcher(watcher),
-            Event::Mishap => self.mishap(),
+            Event::Mishap => {
+                self.mishap();
+                Ok(())
+            }
             Event::Restart(member) => self.restart(member),
-            Event::Heal => self.heal(),
+            Event::Heal => {
+                self.heal();
+                Ok(())
+            }
         }
     }
 
@@ -343,7 +350,7 @@ impl World {
                 session.poll(self.now, &mut self.history);
                 if session.call.is_none() {
                     let at = session.next_at;
-                    let number = usize::try_from(session.client).unwrap_or(0);
+                    let number = usize::try_from(session.who.client).unwrap_or(0);
                     self.queued += 1;
                     self.queue.insert((at, self.queued), Event::Session(number));
                 }
@@ -414,10 +421,8 @@ impl World {
 
     /// What is under way from and to a member is lost.
     pub(super) fn forget_arrivals(&mut self, member: usize) {
-        self.queue.retain(|_, event| match event {
-            Event::Arrival { from, to, .. } => *from != member && *to != member,
-            _ => true,
-        });
+        let touches = |event: &Event| matches!(event, Event::Arrival { from, to, .. } if *from == member || *to == member);
+        self.queue.retain(|_, event| !touches(event));
     }
 
     /// A process is gone: its clients notice, its peers a little later.
@@ -522,13 +527,14 @@ impl Member {
 
 fn sessions(plan: &Plan) -> Vec<Session> {
     let load = plan.load;
-    let trades = (0..load.clients).map(|_| Trade::Keys);
-    let trades = trades.chain((0..load.appenders).map(|_| Trade::Lists(None)));
-    let trades = trades.chain((0..load.lessees).map(|_| Trade::Leases(Tenancy::default())));
+    let keys = (0..load.clients).map(|_| Box::new(Keys(load)) as Box<dyn Trade>);
+    let lists = (0..load.appenders).map(|_| Box::new(Lists::default()) as _);
+    let leases = (0..load.lessees).map(|_| Box::new(Leases::default()) as _);
     let session = |(client, trade)| {
-        Session::new(client, plan.members, (Dice::fork(plan.seed, 0x5e55 + client), load), trade)
+        let who = Who::new(client, Dice::fork(plan.seed, 0x5e55 + client));
+        Session::new(who, plan.members, load.pause_ns, trade)
     };
-    (0..).zip(trades).map(session).collect()
+    (0..).zip(keys.chain(lists).chain(leases)).map(session).collect()
 }
 
 fn watchers(plan: &Plan) -> Vec<Watcher> {
