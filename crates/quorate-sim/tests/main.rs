@@ -16,8 +16,9 @@ mod replay;
 
 #[cfg(test)]
 mod tests {
+    use quorate_sim::chart::{Fate, Kind, Role};
     use quorate_sim::mutants::{CATALOGUE, hunt};
-    use quorate_sim::swarm::{Options, run_seed, shrink_seed, tell};
+    use quorate_sim::swarm::{Options, chart_seed, run_seed, shrink_seed, tell};
     use quorate_sim::world::Judge;
 
     fn with(mutant: u16) -> Options {
@@ -69,6 +70,20 @@ mod tests {
         assert_eq!(told.failure.map(|failure| failure.judge), Some(Judge::Promise));
         assert_eq!(told.lines.len(), shrunk.events);
         assert!(shrunk.script.contains("=> Promise"), "{}", shrunk.script);
+    }
+
+    #[test]
+    fn a_run_that_is_drawn_is_the_same_run() {
+        let options = Options { seconds: Some(20), ..Options::default() };
+        let (outcome, trace) = chart_seed(3, &options, None);
+        assert_eq!(outcome.hash, run_seed(3, &options).hash);
+        let count = |wanted: fn(&Kind) -> bool| {
+            trace.events.iter().filter(|event| wanted(&event.kind)).count()
+        };
+        assert!(count(|kind| *kind == Kind::Message(Fate::Delivered)) > 100);
+        assert!(count(|kind| *kind == Kind::Message(Fate::Lost)) > 0);
+        assert!(count(|kind| matches!(kind, Kind::State(Role::Leader, _))) > 0);
+        assert!(count(|kind| *kind == Kind::Commit) > 10 && count(|kind| *kind == Kind::Fault) > 0);
     }
 
     #[test]

@@ -13,7 +13,9 @@ const PITCH: f64 = 300.0;
 /// Above the first moment.
 const TOP: f64 = 12.0;
 /// For what is wrong with the network.
-const NETWORK: f64 = 300.0;
+const NETWORK: f64 = 340.0;
+/// How many faults of the network stand beside each other.
+const COLUMNS: usize = 5;
 /// A text beside a lane has at most so many letters; all of it is shown under the pointer.
 const LETTERS_MAX: usize = 44;
 
@@ -44,6 +46,10 @@ struct Pen<'a> {
     lanes: usize,
     out: String,
     labels: Labels,
+    /// How many messages were lost on their way from a lane, to its left or right, at a moment.
+    lost: BTreeMap<(usize, bool, u64), u32>,
+    /// Until when each column of the network's faults is taken.
+    columns: [u64; COLUMNS],
     trace: &'a Trace,
 }
 
@@ -80,6 +86,8 @@ pub(super) fn draw(trace: &Trace, window: Window) -> Drawing {
         lanes: trace.lanes.len(),
         out: String::new(),
         labels: Labels::new(),
+        lost: BTreeMap::new(),
+        columns: [0; COLUMNS],
         trace,
     };
     pen.ticks();
@@ -216,7 +224,9 @@ impl Pen<'_> {
         let full = lane(to) - x1;
         let title = self.title(event);
         if fate == Fate::Lost {
-            let (x2, y2) = (x1 + full.signum() * 70.0, y1 + 6.0);
+            let others = self.lost.entry((from, full > 0.0, event.at)).or_default();
+            let (x2, y2) = (x1 + full.signum() * 70.0, y1 + 6.0 + 11.0 * f64::from(*others));
+            *others += 1;
             self.put(format_args!(
                 r#"<g class="lost{minor}"><line x1="{x1:.0}" y1="{y1:.0}" x2="{x2:.0}" y2="{y2:.0}"/><path d="M{:.0} {:.0}l8 8m0 -8l-8 8"/><text x="{:.0}" y="{:.0}" text-anchor="{}">{}</text><title>{title}</title></g>"#,
                 x2 - 4.0, y2 - 4.0, x2 + full.signum() * 8.0, y2 + 12.0,
@@ -251,10 +261,23 @@ impl Pen<'_> {
         ))
     }
 
+    /// A place for a fault of the network beside those that last.
+    fn column(&mut self, event: &Event) -> f64 {
+        let mut x = lane(self.lanes);
+        for until in &mut self.columns {
+            if *until <= event.at {
+                *until = event.until;
+                return x;
+            }
+            x += 9.0;
+        }
+        x
+    }
+
     /// Something that is wrong for a while: beside its lane, or in the network's.
     fn span(&mut self, event: &Event, number: usize) {
         let at_member = event.member.is_some();
-        let x = if at_member { lane(number) - 18.0 } else { lane(self.lanes) };
+        let x = if at_member { lane(number) - 18.0 } else { self.column(event) };
         let (top, bottom) = (self.y(event.at), self.y(event.until));
         self.put(format_args!(
             r#"<rect class="fault" x="{x:.0}" y="{top:.0}" width="7" height="{:.0}"><title>{}</title></rect>"#,
@@ -270,6 +293,7 @@ impl Pen<'_> {
         for ((number, side, at), words) in std::mem::take(&mut self.labels) {
             let (x, anchor) = match side {
                 Side::Left => (lane(number) - 24.0, "end"),
+                Side::Right if number == self.lanes => (lane(number) + 56.0, "start"),
                 Side::Right => (lane(number) + 14.0, "start"),
             };
             let y = self.y(at) + 4.0;

@@ -117,6 +117,12 @@ impl Recorder {
             | Act::Full
             | Act::Unreachable { .. } => Kind::Fault,
         };
+        let seen = self.seen.get(seat).copied().flatten();
+        let is_down = seen.is_none_or(|seen| seen.role == Role::Down);
+        if is_down && !act.is_of_disk() && !matches!(act, Act::Start { .. }) {
+            // Nobody is there to hear it.
+            return;
+        }
         self.push(Event::at(at, kind).of(seat).says(words::act(act)));
     }
 
