@@ -57,6 +57,11 @@ impl Backend for Handle {
     }
 
     async fn read_barrier(&self) -> Result<(), ServerError> {
+        #[cfg(feature = "breakable")]
+        if self.0.config.breaks.stale_reads && self.0.standing.leader() == Some(self.0.identity.me)
+        {
+            return Ok(());
+        }
         let slot = Slot::here();
         self.0.raft.put(RaftInput::Read(Waiter::Task(Arc::clone(&slot))));
         Wait(slot).await

@@ -48,6 +48,9 @@ pub struct ServerConfig {
     pub flight_recorder_bytes: usize,
     /// Never wait for the disk. Loses acknowledged writes in a power cut; for tests only.
     pub unsafe_no_fsync: bool,
+    /// Promises broken on purpose. Only in builds that judge the judges.
+    #[cfg(feature = "breakable")]
+    pub breaks: crate::Breaks,
 }
 
 impl ServerConfig {
@@ -101,6 +104,8 @@ impl Default for ServerConfig {
             wal_segment_bytes: None,
             flight_recorder_bytes: quorate_flight::RING_BYTES_DEFAULT,
             unsafe_no_fsync: false,
+            #[cfg(feature = "breakable")]
+            breaks: crate::Breaks::default(),
         }
     }
 }

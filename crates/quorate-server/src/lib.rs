@@ -22,6 +22,8 @@
 
 mod apply_loop;
 mod backend;
+#[cfg(feature = "breakable")]
+mod breaks;
 mod clock;
 mod config;
 mod counts;
@@ -42,6 +44,8 @@ mod start;
 
 pub use apply_loop::ApplyLoop;
 pub use backend::Handle;
+#[cfg(feature = "breakable")]
+pub use breaks::Breaks;
 pub use clock::{Clock, nanoseconds};
 pub use config::{AutoCompaction, QUOTA_BYTES_DEFAULT, ServerConfig};
 pub use identity::{Identity, MemberConfig};

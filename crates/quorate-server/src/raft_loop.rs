@@ -299,12 +299,29 @@ impl RaftLoop {
         if effects.io.is_empty() {
             return Ok(());
         }
-        let records: Vec<LogRecord<'_>> = effects.io.iter().map(NodeIo::record).collect();
+        let records = effects.io.iter().map(NodeIo::record).collect();
+        let records: Vec<LogRecord<'_>> = self.broken(records);
         self.log.append(&records).context("the log can't be written")?;
         self.log.sync().context("the log can't be made durable")?;
         self.shared.metrics.wal_write_bytes.raise_to(self.log.stats().written_bytes);
         self.done = effects.tokens();
         Ok(())
+    }
+
+    /// The records as they are.
+    #[cfg(not(feature = "breakable"))]
+    #[allow(clippy::unused_self, reason = "the same call as in a build that can break promises")]
+    const fn broken<'a>(&self, records: Vec<LogRecord<'a>>) -> Vec<LogRecord<'a>> {
+        records
+    }
+
+    /// The records less what they are told to forget.
+    #[cfg(feature = "breakable")]
+    fn broken<'a>(&self, mut records: Vec<LogRecord<'a>>) -> Vec<LogRecord<'a>> {
+        if let Some(view) = self.view() {
+            self.shared.config.breaks.forget(&mut records, view.last.term, view.commit);
+        }
+        records
     }
 
     fn end_read(&mut self, read: ReadAnswer, batch: &mut WakeBatch) {

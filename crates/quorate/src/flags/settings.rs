@@ -49,6 +49,8 @@ pub(super) struct Draft {
     pub(super) reported_version: String,
     pub(super) flight_recorder_bytes: usize,
     pub(super) unsafe_no_fsync: bool,
+    #[cfg(feature = "breakable")]
+    pub(super) breaks: quorate_server::Breaks,
     pub(super) log: LogConfig,
 }
 
@@ -90,6 +92,8 @@ impl Default for Draft {
             reported_version: server.reported_version,
             flight_recorder_bytes: server.flight_recorder_bytes,
             unsafe_no_fsync: false,
+            #[cfg(feature = "breakable")]
+            breaks: quorate_server::Breaks::default(),
             log: LogConfig::default(),
         }
     }
@@ -138,6 +142,8 @@ impl Draft {
             wal_segment_bytes: None,
             flight_recorder_bytes: self.flight_recorder_bytes,
             unsafe_no_fsync: self.unsafe_no_fsync,
+            #[cfg(feature = "breakable")]
+            breaks: self.breaks,
             name: self.name,
         };
         Ok(Settings { server, log: self.log, warnings: self.warnings })

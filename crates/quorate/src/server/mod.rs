@@ -10,6 +10,8 @@
 //! | `hash`, `snapshot` | one job beside | |
 
 mod peer_counts;
+#[cfg(any(feature = "breakable", test))]
+mod power_cut;
 mod sockets;
 mod unsynced;
 
@@ -126,6 +128,10 @@ impl Server {
 }
 
 fn disk(config: &ServerConfig) -> Arc<dyn Vfs> {
+    #[cfg(feature = "breakable")]
+    if config.breaks.power_cut || config.breaks.no_fsync {
+        return Arc::new(power_cut::PowerCutVfs::new(!config.breaks.no_fsync));
+    }
     if config.unsafe_no_fsync { Arc::new(UnsyncedVfs) } else { Arc::new(RealVfs) }
 }
 

@@ -17,6 +17,8 @@ fn wrong_use_names_what_is_wrong() {
         ("", "Usage: quorate"),
         ("serve", "unknown command serve"),
         ("server --no-such-flag", "unknown flag --no-such-flag"),
+        ("server --break=stale-reads", "unknown flag --break"),
+        ("server --power-cut=true", "unknown flag --power-cut"),
         ("server --snapshot-count=many", "invalid value \"many\" for --snapshot-count"),
         ("server --config-file /nowhere", "--config-file /nowhere"),
         ("demo --nodes many", "many"),

@@ -140,6 +140,20 @@ pub(super) const FLAGS: &[Flag] = &[
         flight_recorder,
         "Memory for what the Raft core was told of late; SIGUSR1 writes it to DATA-DIR/flight. 0: none (Quorate's own flag).",
     ),
+    #[cfg(feature = "breakable")]
+    text(
+        "break",
+        "''",
+        breaks::promise,
+        "A promise to break: 'no-fsync', 'stale-reads' or 'vote-not-persisted'. For judging judges.",
+    ),
+    #[cfg(feature = "breakable")]
+    text(
+        "power-cut",
+        "'false'",
+        breaks::power_cut,
+        "What was not synced is lost with the process. For judging judges.",
+    ),
     text(
         "reported-version",
         "'3.7.1'",
@@ -335,4 +349,26 @@ fn reported_version(draft: &mut Draft, value: &str) -> Result<(), Problem> {
 /// Found before the others are applied; inside a config file it means nothing.
 fn config_file(_: &mut Draft, _: &str) -> Result<(), Problem> {
     Ok(())
+}
+
+/// Setters that only a build for judging judges has.
+#[cfg(feature = "breakable")]
+mod breaks {
+    use super::{Draft, Problem, values};
+
+    pub(super) fn promise(draft: &mut Draft, value: &str) -> Result<(), Problem> {
+        match value {
+            "" => {}
+            "no-fsync" => draft.breaks.no_fsync = true,
+            "stale-reads" => draft.breaks.stale_reads = true,
+            "vote-not-persisted" => draft.breaks.vote_not_persisted = true,
+            _ => return Err("no such promise".to_owned()),
+        }
+        Ok(())
+    }
+
+    pub(super) fn power_cut(draft: &mut Draft, value: &str) -> Result<(), Problem> {
+        draft.breaks.power_cut = values::boolean(value)?;
+        Ok(())
+    }
 }
