@@ -56,16 +56,22 @@ async fn hash(endpoint: &str, revision: i64) -> Result<u32> {
     Ok(answer.context("no answer")??.hash())
 }
 
-/// Members that panicked.
-pub fn panics(cluster: &Cluster) -> Vec<String> {
-    let mut panics = Vec::new();
+/// Members that are not there in the end, and those that panicked at any time.
+pub fn failures(cluster: &mut Cluster) -> Vec<String> {
+    let mut failures = Vec::new();
+    for member in &mut cluster.members {
+        if let Some(status) = member.ended() {
+            let why = member.why_ended();
+            failures.push(format!("{} ended by itself ({status}): {why}", member.name));
+        }
+    }
     for log in cluster.logs() {
         let said = fs::read_to_string(&log).unwrap_or_default();
         if let Some(line) = said.lines().find(|line| line.contains("panicked at")) {
-            panics.push(format!("{}: {line}", log.display()));
+            failures.push(format!("{}: {line}", log.display()));
         }
     }
-    panics
+    failures
 }
 
 /// Keeps what the members said.

@@ -44,6 +44,8 @@ pub enum Fault {
     /// The wall clock of one member jumps back and forth by hours.
     ClockStrobe,
     /// Members are killed and started again in the middle of elections.
+    ElectionStorm,
+    /// A voter is killed right after it has voted, and asked again by another candidate of the same term.
     VoteTwice,
 }
 
@@ -69,6 +71,7 @@ impl Fault {
         Self::DiskFull,
         Self::BitFlip,
         Self::ClockStrobe,
+        Self::ElectionStorm,
         Self::VoteTwice,
     ];
 
@@ -94,14 +97,20 @@ impl Fault {
             Self::DiskFull => "disk-full",
             Self::BitFlip => "bit-flip",
             Self::ClockStrobe => "clock-strobe",
+            Self::ElectionStorm => "election-storm",
             Self::VoteTwice => "vote-twice",
         }
     }
 
-    /// Those that a run can choose from. Two are something else only with five members.
+    /// Those that a run can choose from. Two are something else only with five members, one is written for three.
     pub fn choice(options: &Options) -> Vec<Self> {
         let few = options.members < 5;
+        let fits = |fault: &Self| match fault {
+            Self::CutHalves | Self::Ring => !few,
+            Self::VoteTwice => few,
+            _ => true,
+        };
         let wanted = Self::ALL.iter().copied().filter(|fault| options.wants(fault.name()));
-        wanted.filter(|fault| !(few && matches!(fault, Self::CutHalves | Self::Ring))).collect()
+        wanted.filter(fits).collect()
     }
 }

@@ -27,6 +27,8 @@ pub enum Cut {
 pub struct Rule {
     /// Whether it carries anything.
     pub cut: Cut,
+    /// Whether it carries entries: those have a connection of their own.
+    pub bulk_cut: Cut,
     /// How much later everything arrives.
     pub delay: Duration,
     /// How many bytes it carries in a second; 0 for no limit.

@@ -31,7 +31,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -49,6 +49,9 @@ use crate::{
 
 /// How often the accounts of the bank may be opened: the first leader may be gone again.
 const OPENINGS_MAX: u32 = 20;
+
+/// How long the load goes on before the first fault.
+const WARM_UP: Duration = Duration::from_millis(2500);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -92,6 +95,7 @@ async fn run(options: &Options) -> Result<usize> {
         clock: Clock::start(),
         counts: Counts::default(),
         over: AtomicBool::new(false),
+        quiet: AtomicBool::new(false),
     });
     let mut first = Session::new(0, 0, dice.split(), Arc::clone(&world)).await?;
     open_accounts(&mut first).await?;
@@ -106,7 +110,7 @@ async fn run(options: &Options) -> Result<usize> {
     let ending = ending::gather(&cluster, &mut first, &mut history).await;
     history.absorb(std::mem::take(&mut first.history));
     history.complaints.extend(tally.complaints.iter().cloned());
-    history.complaints.extend(ending::panics(&cluster));
+    history.complaints.extend(ending::failures(&mut cluster));
     let began = Instant::now();
     let violations = judge(history, ending, &options.report)?;
     println!("judged in {} ms", began.elapsed().as_millis());
@@ -134,6 +138,7 @@ async fn strike(
     dice: Dice,
 ) -> Result<(Tally, History)> {
     let mut nemesis = Nemesis::new(cluster, options, world, dice).await?;
+    tokio::time::sleep(WARM_UP).await;
     let began = Instant::now();
     loop {
         let (sent, faults) = (world.counts.sent.load(Relaxed), nemesis.tally.faults);
@@ -146,6 +151,9 @@ async fn strike(
             break;
         }
         nemesis.strike().await?;
+        if options.breaks.is_some() && !nemesis.tally.complaints.is_empty() {
+            break;
+        }
     }
     Ok(nemesis.into_history())
 }

@@ -91,6 +91,14 @@ impl Member {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    /// What it said last, or the error in that.
+    pub fn why_ended(&self) -> String {
+        let said = self.said();
+        let line = said.lines().last().unwrap_or("nothing said");
+        let cause = line.split_once("\"error\":\"").map_or(line, |(_, cause)| cause);
+        cause.trim_end_matches(['}', '"']).chars().take(200).collect()
+    }
+
     /// Whether its process runs.
     pub fn runs(&mut self) -> bool {
         self.ended().is_none() && self.process.is_some()

@@ -1,5 +1,6 @@
 //! Breaks things and mends them, one fault after the other, and measures how soon all members serve writes again.
 
+mod elections;
 mod files;
 mod network;
 mod processes;
@@ -7,7 +8,7 @@ mod processes;
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,9 @@ use crate::{
 
 /// How long after the end of a fault a member may take until it serves a write.
 const RESUME_MAX: Duration = Duration::from_secs(15);
+
+/// The same where a broken server is to be convicted: it may never come back.
+const RESUME_BROKEN_MAX: Duration = Duration::from_secs(3);
 
 /// What the faults did.
 #[derive(Debug, Default)]
@@ -47,6 +51,7 @@ pub struct Nemesis<'a> {
     pub cluster: &'a mut Cluster,
     /// What came of it.
     pub tally: Tally,
+    world: Arc<World>,
     dice: Dice,
     choice: Vec<Fault>,
     bag: Vec<Fault>,
@@ -54,6 +59,7 @@ pub struct Nemesis<'a> {
     probes: Vec<Session>,
     /// The library that makes a clock jump, where it was built.
     clock_library: Option<PathBuf>,
+    resume_max: Duration,
 }
 
 impl<'a> Nemesis<'a> {
@@ -84,8 +90,10 @@ impl<'a> Nemesis<'a> {
             choice.retain(|fault| *fault != Fault::ClockStrobe);
         }
         anyhow::ensure!(!choice.is_empty(), "there is no fault to choose from");
+        let resume_max = if options.breaks.is_some() { RESUME_BROKEN_MAX } else { RESUME_MAX };
         let (tally, bag) = (Tally::default(), Vec::new());
-        Ok(Self { cluster, tally, dice, choice, bag, probes, clock_library })
+        let world = Arc::clone(world);
+        Ok(Self { cluster, tally, world, dice, choice, bag, probes, clock_library, resume_max })
     }
 
     /// Draws a fault, breaks, mends, and waits until all is well again.
@@ -145,6 +153,7 @@ impl<'a> Nemesis<'a> {
             Fault::DiskFull => self.fill_disk().await,
             Fault::BitFlip => self.flip_bit(leader).await,
             Fault::ClockStrobe => self.strobe(self.follower(leader)).await,
+            Fault::ElectionStorm => self.election_storm(leader).await,
             Fault::VoteTwice => self.vote_twice(leader).await,
         }
     }
@@ -173,11 +182,12 @@ impl<'a> Nemesis<'a> {
     /// Ends every fault: links open, processes go on, those that were killed start again.
     fn mend(&mut self, fault: Fault) -> Result<()> {
         self.cluster.links.heal();
+        self.world.quiet.store(false, Relaxed);
         for at in 0..self.cluster.members.len() {
             let member = &mut self.cluster.members[at];
             member.signal(libc::SIGCONT);
             if let Some(status) = member.ended() {
-                let said = last_words(&member.said());
+                let said = member.why_ended();
                 let what = format!(
                     "{} ended by itself in {} ({status}): {said}",
                     member.name,
@@ -196,18 +206,18 @@ impl<'a> Nemesis<'a> {
     /// Waits until a write was acknowledged through each member; the time to the first one and to the last.
     async fn resume(&mut self, fault: Fault, since: Instant) -> (Duration, Duration) {
         let mut running = tokio::task::JoinSet::new();
+        let at_most = self.resume_max;
         for (at, probe) in self.probes.drain(..).enumerate() {
-            running.spawn(async move { (at, write_once(probe, at, since).await) });
+            running.spawn(async move { (at, write_once(probe, at, since, at_most).await) });
         }
-        let (mut first, mut all) = (RESUME_MAX, Duration::ZERO);
+        let (mut first, mut all) = (at_most, Duration::ZERO);
         let mut back = Vec::new();
         while let Some(Ok((at, (probe, took)))) = running.join_next().await {
             if took.is_none() {
-                let what =
-                    format!("no write through n{at} for {RESUME_MAX:?} after {}", fault.name());
+                let what = format!("no write through n{at} for {at_most:?} after {}", fault.name());
                 self.tally.complaints.push(what);
             }
-            let took = took.unwrap_or(RESUME_MAX);
+            let took = took.unwrap_or(at_most);
             (first, all) = (first.min(took), all.max(took));
             back.push((at, probe));
         }
@@ -228,8 +238,13 @@ impl<'a> Nemesis<'a> {
     }
 }
 
-async fn write_once(mut probe: Session, at: usize, since: Instant) -> (Session, Option<Duration>) {
-    while since.elapsed() < RESUME_MAX {
+async fn write_once(
+    mut probe: Session,
+    at: usize,
+    since: Instant,
+    at_most: Duration,
+) -> (Session, Option<Duration>) {
+    while since.elapsed() < at_most {
         let value = probe.unique();
         let step = Step::Put { key: format!("q/{at}"), value };
         let txn = Txn { success: vec![step], ..Txn::default() };
@@ -239,10 +254,4 @@ async fn write_once(mut probe: Session, at: usize, since: Instant) -> (Session, 
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     (probe, None)
-}
-
-/// The end of what a member said.
-fn last_words(said: &str) -> String {
-    let lines: Vec<&str> = said.lines().rev().take(3).collect();
-    lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
 }

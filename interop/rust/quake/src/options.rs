@@ -125,13 +125,13 @@ impl Options {
         let (only, seconds): (&[&str], u64) = match promise {
             Break::NoFsync => (&["kill-all"], 8),
             Break::StaleReads => (&["cut-leader", "mute-leader", "pause-leader"], 10),
-            Break::VoteNotPersisted => (&["vote-twice"], 20),
+            Break::VoteNotPersisted => (&["vote-twice"], 15),
         };
         self.power_cut |= promise == Break::NoFsync;
         self.breaks = Some(promise);
         self.only = only.iter().map(|name| (*name).to_owned()).collect();
         self.duration = Duration::from_secs(seconds);
-        (self.ops, self.faults) = (0, 3);
+        (self.ops, self.faults) = (0, 4);
     }
 
     /// Whether a fault is among those to choose from.

@@ -21,10 +21,12 @@ use crate::links::{Cut, Links, Rule};
 const PIECE_BYTES: usize = 16 << 10;
 const PIECES_MAX: usize = 32;
 
-/// The frame's header and as much of its body as holds the sender's id.
-const OPENING_BYTES: usize = 34;
+/// The first frame: header, magic, version, cluster, sender, target, lane.
+const OPENING_BYTES: usize = 8 + 8 + 2 + 8 + 8 + 8 + 1;
 /// Where the sender's id stands: behind the header, the magic, the version and the cluster.
 const SENDER_AT: usize = 8 + 8 + 2 + 8;
+/// The last byte of the first frame, if the connection is for entries.
+const LANE_BULK: u8 = 2;
 const OPENING_WAIT: Duration = Duration::from_secs(3);
 
 /// Listens at `at` for those who mean the member `to`, who listens at `real`.
@@ -55,10 +57,11 @@ async fn carry(
     let mut opening = vec![0; OPENING_BYTES];
     tokio::time::timeout(OPENING_WAIT, dialler.read_exact(&mut opening)).await??;
     let mut sender = [0; 8];
-    sender.copy_from_slice(&opening[SENDER_AT..]);
+    sender.copy_from_slice(&opening[SENDER_AT..SENDER_AT + 8]);
     let sender = u64::from_le_bytes(sender);
-    let away = Direction::new(&links, Party::Id(sender), Party::Place(to));
-    let back = Direction::new(&links, Party::Place(to), Party::Id(sender));
+    let bulk = opening.last() == Some(&LANE_BULK);
+    let away = Direction::new(&links, Party::Id(sender), Party::Place(to), bulk);
+    let back = Direction::new(&links, Party::Place(to), Party::Id(sender), bulk);
     away.gate().open().await?;
     let member = TcpStream::connect(real).await?;
     dialler.set_nodelay(true)?;
@@ -84,12 +87,13 @@ struct Direction {
     links: Arc<Links>,
     from: Party,
     to: Party,
+    bulk: bool,
     resets: u64,
 }
 
 impl Direction {
-    fn new(links: &Arc<Links>, from: Party, to: Party) -> Self {
-        let mut one = Self { links: Arc::clone(links), from, to, resets: 0 };
+    fn new(links: &Arc<Links>, from: Party, to: Party, bulk: bool) -> Self {
+        let mut one = Self { links: Arc::clone(links), from, to, bulk, resets: 0 };
         one.resets = one.rule(&one.links.subscribe().borrow()).resets;
         one
     }
@@ -102,7 +106,8 @@ impl Direction {
     }
 
     fn rule(&self, rules: &[Rule]) -> Rule {
-        self.links.rule(rules, self.place(self.from), self.place(self.to))
+        let rule = self.links.rule(rules, self.place(self.from), self.place(self.to));
+        if self.bulk && rule.cut == Cut::Open { Rule { cut: rule.bulk_cut, ..rule } } else { rule }
     }
 
     fn takes_damage(&self) -> bool {

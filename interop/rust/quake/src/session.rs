@@ -44,6 +44,8 @@ pub struct World {
     pub counts: Counts,
     /// Set when the load has to end.
     pub over: AtomicBool,
+    /// Set as long as nobody may ask for anything.
+    pub quiet: AtomicBool,
 }
 
 /// One client and its history.
@@ -128,6 +130,9 @@ impl Session {
         &mut self,
         request: impl Future<Output = Result<T, etcd_client::Error>>,
     ) -> Option<Timed<T>> {
+        while self.world.quiet.load(Relaxed) && !self.stays {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let invoke = self.world.clock.now();
         let answer = tokio::time::timeout(PATIENCE, request).await;
         let returned = self.world.clock.now();

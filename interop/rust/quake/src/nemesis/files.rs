@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use anyhow::Result;
 use quorate_check::etcd::Range;
 
-use super::{Nemesis, last_words};
+use super::Nemesis;
 use crate::{disk, links::Cut, member::by_itself, session::Freshness};
 
 /// How long a member may go on with a disk that is full, or with a bit that has turned.
@@ -22,11 +22,11 @@ impl Nemesis<'_> {
         small_disk.free();
         let Some(status) = status else { return Ok(format!("{} lived on", member.name)) };
         if !by_itself(status) || said.contains("panicked") {
-            let what = format!("{} on a full disk ({status}): {}", member.name, last_words(&said));
+            let what = format!("{} on a full disk ({status}): {}", member.name, member.why_ended());
             self.tally.complaints.push(what);
         }
         member.kill();
-        Ok(format!("{} ended: {}", member.name, last_line(&said)))
+        Ok(format!("{} ended: {}", member.name, member.why_ended()))
     }
 
     /// Turns one bit in a member's files while it is down. It must refuse to start, with the place, or serve what is right.
@@ -76,17 +76,10 @@ impl Nemesis<'_> {
                 member.name,
                 flip.file.display(),
                 flip.offset,
-                last_words(&said)
+                member.why_ended()
             );
             self.tally.complaints.push(what);
         }
         "refused".into()
     }
-}
-
-/// Why a member ended, as its last line says.
-fn last_line(said: &str) -> String {
-    let line = said.lines().last().unwrap_or("nothing");
-    let cause = line.split_once("\"error\":\"").map_or(line, |(_, cause)| cause);
-    cause.trim_end_matches(['}', '"']).chars().take(120).collect()
 }

@@ -1,6 +1,6 @@
 //! Faults of processes and their clocks.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use anyhow::Result;
 
@@ -46,27 +46,6 @@ impl Nemesis<'_> {
         self.cluster.members[victim].kill();
         self.cluster.restart(victim, &variables)?;
         Ok(format!("n{victim} by {hours} hours, {}", self.hold().await))
-    }
-
-    /// Elections without end, and voters that are killed right after they may have voted: a vote that was not kept is given twice.
-    ///
-    /// Links are closed and opened again so that several members want to lead at the same time.
-    pub(super) async fn vote_twice(&mut self, leader: usize) -> Result<String> {
-        let members = self.cluster.members.len();
-        let rounds = 3 + self.dice.below(3);
-        let mut leader = leader;
-        for _ in 0..rounds {
-            let voter = (leader + 1 + self.dice.place(members - 1)) % members;
-            self.cluster.members[leader].kill();
-            let wait = self.dice.milliseconds(400, 900);
-            tokio::time::sleep(wait).await;
-            self.cluster.members[voter].kill();
-            self.cluster.restart(voter, &[])?;
-            self.cluster.restart(leader, &[])?;
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            leader = self.cluster.leader().await.unwrap_or(voter);
-        }
-        Ok(format!("{rounds} rounds"))
     }
 }
 
