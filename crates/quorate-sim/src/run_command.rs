@@ -1,4 +1,4 @@
-//! `quorate-sim run`: many seeds, on as many threads as asked for. Of those that fail, charts are drawn.
+//! `quorate-sim run`: many seeds, on as many threads as asked for. Those that fail are drawn and cut down.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use quorate_sim::world::{Conviction, Judge};
 
 use crate::cli::Arguments;
 use crate::output::{out_file, write_chart, write_out};
+use crate::shrink_command::write_story;
 use crate::worlds::{WORLD_OPTIONS, World, options, world};
 
 /// What this command knows beside the options of a world.
@@ -33,6 +34,8 @@ const RUN_OPTIONS: [&str; 11] = [
 const TWICE_PPM: u32 = 50_000;
 /// How many failing seeds are drawn.
 const CHARTS_MAX: usize = 8;
+/// How many failing seeds of the core world are cut down.
+const SCRIPTS_MAX: usize = 2;
 /// A year, in seconds.
 const YEAR_S: f64 = 365.25 * 24.0 * 3600.0;
 
@@ -129,6 +132,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
         write_out(Path::new(file), sum.hashes())?;
     }
     draw(&arguments, &order, &sum)?;
+    if order.world.name == "core" {
+        shrink(&arguments, &order, &sum)?;
+    }
     Ok(report(&sum, cpu_s))
 }
 
@@ -150,6 +156,16 @@ fn draw(arguments: &Arguments, order: &Order, sum: &Sum) -> Result<(), String> {
         for (member, recording) in (world.recordings)(seed, options).iter().enumerate() {
             let file = file.with_extension(format!("m{member}.flight"));
             write_out(&file, recording)?;
+        }
+    }
+    Ok(())
+}
+
+/// Cuts the first seeds that failed down.
+fn shrink(arguments: &Arguments, order: &Order, sum: &Sum) -> Result<(), String> {
+    for (seed, _) in sum.failures.iter().take(SCRIPTS_MAX) {
+        if let Ok((shrunk, file)) = write_story(arguments, *seed, &order.options, 0)? {
+            println!("seed {seed} in {} events: {}", shrunk.events, file.display());
         }
     }
     Ok(())

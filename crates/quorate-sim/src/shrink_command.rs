@@ -1,11 +1,13 @@
-//! `quorate-sim shrink`: the short story of a failing seed, written out so that `run --script FILE` tells it again.
+//! `quorate-sim shrink`: the short story of a failing seed, written out so that `run --script FILE` tells it again. `run` does the same
+//! by itself with seeds that fail.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use quorate_sim::swarm::shrink_best;
+use quorate_sim::swarm::{Options, Outcome, Shrunk, shrink_best, tell};
 
 use crate::cli::Arguments;
-use crate::output::{out_file, write_out};
+use crate::output::{out_file, write_chart, write_out};
 use crate::worlds::{WORLD_OPTIONS, options};
 
 /// A story with no more events is short enough.
@@ -21,20 +23,15 @@ pub(crate) fn shrink(arguments: &[String]) -> Result<ExitCode, String> {
     let options = options(&arguments)?;
     let seed = arguments.number("seed")?.ok_or("--seed is missing")?;
     let tries = arguments.number("tries")?.and_then(|tries| usize::try_from(tries).ok());
-    // A panic is one of the verdicts; its message would only be in the way.
-    std::panic::set_hook(Box::new(|_| {}));
-    let shrunk = match shrink_best(seed, &options, tries.unwrap_or(TRIES), ENOUGH) {
-        Ok(shrunk) => shrunk,
+    let (shrunk, file) = match write_story(&arguments, seed, &options, tries.unwrap_or(TRIES))? {
+        Ok(story) => story,
         Err(outcome) => {
             println!("seed {seed} does not fail; hash={:032x}", outcome.hash);
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let file = out_file(&arguments, "core", &options, shrunk.seed, "script");
-    let (first, rest) = shrunk.script.split_once('\n').unwrap_or((&shrunk.script, ""));
-    write_out(&file, format!("{first}\n# seed {}: {}\n{rest}", shrunk.seed, shrunk.failure))?;
     println!("seed {}: {}", shrunk.seed, shrunk.failure);
-    print!("{rest}");
+    shrunk.script.lines().skip(1).for_each(|line| println!("{line}"));
     println!("written to {0}; tell it again with: quorate-sim run --script {0}", file.display());
     let (voters, learners) = shrunk.members;
     println!(
@@ -42,4 +39,31 @@ pub(crate) fn shrink(arguments: &[String]) -> Result<ExitCode, String> {
         shrunk.seed, shrunk.events_before, shrunk.events, shrunk.mishaps.0, shrunk.mishaps.1
     );
     Ok(ExitCode::FAILURE)
+}
+
+/// Cuts a failing seed of the core world down, and writes the script and its chart. The inner result says what became of a seed that
+/// does not fail.
+///
+/// # Errors
+/// A file can't be written.
+pub(crate) fn write_story(
+    arguments: &Arguments,
+    seed: u64,
+    options: &Options,
+    tries: usize,
+) -> Result<Result<(Shrunk, PathBuf), Outcome>, String> {
+    // A panic is one of the verdicts; its message would only be in the way.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let shrunk = shrink_best(seed, options, tries, ENOUGH);
+    std::panic::set_hook(hook);
+    let shrunk = match shrunk {
+        Ok(shrunk) => shrunk,
+        Err(outcome) => return Ok(Err(outcome)),
+    };
+    let file = out_file(arguments, "core", options, shrunk.seed, "script");
+    let (first, rest) = shrunk.script.split_once('\n').unwrap_or((&shrunk.script, ""));
+    write_out(&file, format!("{first}\n# seed {}: {}\n{rest}", shrunk.seed, shrunk.failure))?;
+    write_chart(&file.with_extension("script.html"), &tell(&shrunk.script)?.trace, None)?;
+    Ok(Ok((shrunk, file)))
 }
