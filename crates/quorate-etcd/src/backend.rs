@@ -10,7 +10,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quorate_kv::{Command, HashKv, ReadError, Reader, Reply, RequestError};
-use quorate_proto::etcdserverpb::Member;
+use quorate_proto::{etcdserverpb::Member, inspect::RaftResponse};
 
 use crate::watches::Watches;
 
@@ -42,6 +42,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// The member's state now.
     fn status(&self) -> Status;
+
+    /// The member's view of consensus at one moment, by its core; the front door adds the header. Terms, votes and log are durable
+    /// when it resolves. Needs no leader.
+    ///
+    /// # Errors
+    /// [`ServerError::Internal`] when there is no core to look at.
+    fn raft(&self) -> impl Future<Output = Result<RaftResponse, ServerError>> + Send;
 
     /// How long no leader has been known; `None` while there is one. Cheap: asked each second for each stream that
     /// wants a leader.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quorate_flight::Recorder;
 use quorate_raft::{
-    Core, EntryId, GroupId, HardState, Index, Membership, Mono, RecoverError, Recovered,
+    Broken, Core, EntryId, GroupId, HardState, Index, Membership, Mono, RecoverError, Recovered,
     SnapshotMeta, View,
 };
 
@@ -121,6 +121,30 @@ impl Node {
     /// What the core of `group` shows of itself.
     pub fn view(&self, group: GroupId) -> Option<View<'_>> {
         self.groups.get(&group).map(|group| group.core.view())
+    }
+
+    /// What tells this run of the process from others.
+    pub fn incarnation(&self) -> u64 {
+        self.config.incarnation
+    }
+
+    /// The first entry of each term in the log of `group`, in order.
+    pub fn log_terms(&self, group: GroupId) -> impl DoubleEndedIterator<Item = EntryId> {
+        let group = self.groups.get(&group);
+        group.map(|group| group.core.log_terms()).into_iter().flatten()
+    }
+
+    /// Checks the invariants of the core of `group` as it is now, and with a flight recorder those since its last check as well. Takes
+    /// time in proportion to the log. Between rounds only.
+    ///
+    /// # Errors
+    /// Which one does not hold: a defect of the core. The node must stop.
+    pub fn check(&mut self, group: GroupId) -> Result<(), Broken> {
+        let Some(group) = self.groups.get_mut(&group) else { return Ok(()) };
+        match &mut group.recorder {
+            Some(recorder) => recorder.check(&group.core),
+            None => group.core.check(),
+        }
     }
 
     /// The flight recording of `group`: what its core was told of late, as a file for `quorate-sim replay`. `None` if there is no

@@ -66,6 +66,11 @@ impl Log {
         self.term_at(index).map(|term| EntryId { term, index })
     }
 
+    /// The first entry of each term, in order.
+    pub(crate) fn terms(&self) -> impl DoubleEndedIterator<Item = EntryId> + ExactSizeIterator {
+        self.runs.iter().map(|run| EntryId { term: run.term, index: run.first })
+    }
+
     /// Adds entries of one term, no lower than the last one's, and says where they are.
     pub(crate) fn append(
         &mut self,

@@ -66,6 +66,11 @@ impl<'a> View<'a> {
 }
 
 impl Core {
+    /// The first entry of each term in the log, in order. With [`View::base`] and [`View::last`] it tells the term of every entry.
+    pub fn log_terms(&self) -> impl DoubleEndedIterator<Item = EntryId> + ExactSizeIterator {
+        self.log.terms()
+    }
+
     /// What this member knows now.
     pub fn view(&self) -> View<'_> {
         let lead = match &self.state {

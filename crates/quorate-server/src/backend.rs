@@ -13,8 +13,12 @@ use quorate_etcd::{
 };
 use quorate_kv::{Command, HashKv, Reader, Reply, RequestError, TABLES};
 use quorate_node::Scope;
-use quorate_proto::etcdserverpb::{
-    AlarmRequest, AlarmType, Member, TxnRequest, alarm_request::AlarmAction, request_op::Request,
+use quorate_proto::{
+    etcdserverpb::{
+        AlarmRequest, AlarmType, Member, TxnRequest, alarm_request::AlarmAction,
+        request_op::Request,
+    },
+    inspect::RaftResponse,
 };
 use quorate_storage::snapshot::{CHUNK_BYTES, SnapshotHead, SnapshotWriter};
 
@@ -85,6 +89,12 @@ impl Backend for Handle {
         let since = self.0.standing.leaderless_since()?;
         Some(Duration::from_nanos(self.0.clock.now().since(since)))
     }
+    async fn raft(&self) -> Result<RaftResponse, ServerError> {
+        let slot = Slot::here();
+        self.0.raft.put(RaftInput::Inspect(Waiter::Task(Arc::clone(&slot))));
+        Wait(slot).await
+    }
+
 
     fn members(&self) -> Vec<Member> {
         let client_urls = self.0.client_urls.lock();

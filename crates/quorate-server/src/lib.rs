@@ -32,6 +32,7 @@ mod hashes;
 mod identity;
 mod inbox;
 mod keeper;
+mod inspect;
 mod peers;
 mod pending;
 mod ports;

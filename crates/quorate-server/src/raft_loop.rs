@@ -10,7 +10,9 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use anyhow::Context;
+use quorate_etcd::backend::ServerError;
 use quorate_node::{LogRecord, LogStore, Node, NodeEffects, NodeEvent, NodeIo, ReadAnswer};
+use quorate_proto::inspect::RaftResponse;
 use quorate_raft::{Broken, GroupId, Index, IoToken, Mono, NodeId, Notice, Role, View};
 use quorate_storage::Wal;
 
@@ -18,6 +20,7 @@ use crate::{
     clock::nanoseconds,
     flight::{self, Reason},
     pending::Waiter,
+    inspect,
     shared::{ApplyInput, GROUP, RaftInput, Shared, server_error},
     slot::WakeBatch,
     snapshots::Snapshots,
@@ -38,6 +41,8 @@ pub struct RaftLoop {
     reads: BTreeMap<u64, Vec<Waiter<()>>>,
     reads_begun: u64,
     told_applied: u64,
+    /// Who asks what this side knows, once a round's decisions are durable.
+    inspectors: Vec<Waiter<RaftResponse>>,
     unreachable: Vec<NodeId>,
     /// What is to be made durable once the state machine is the snapshot that goes with it. Everything else waits.
     installing: Option<NodeEffects>,
@@ -72,6 +77,7 @@ impl RaftLoop {
             reads: BTreeMap::new(),
             reads_begun: 0,
             told_applied,
+            inspectors: Vec::new(),
             unreachable: Vec::new(),
             installing: None,
             end_at: None,
@@ -130,6 +136,7 @@ impl RaftLoop {
         self.step_all(now);
         self.carry_out(now)?;
         Ok(self.end_at.is_some_and(|end| end <= now || self.is_dispensable()))
+        self.show()?;
     }
 
     /// Takes what waits. Whether the node may hear of it: not while the state machine becomes a snapshot.
@@ -179,6 +186,7 @@ impl RaftLoop {
                 RaftInput::Event(event) => self.step(now, event),
                 RaftInput::Read(waiter) => waiters.push(waiter),
                 RaftInput::Applied | RaftInput::Installed => {}
+                RaftInput::Inspect(waiter) => self.inspectors.push(waiter),
                 RaftInput::KeepRecording => self.keep_recording_beside(),
                 RaftInput::Stop => self.begin_to_stop(now),
             }
@@ -233,6 +241,20 @@ impl RaftLoop {
     }
 
     fn keep_recording(&self, reason: Reason) {
+    /// Tells those who asked what this side knows; not while a snapshot stands before what is to be durable.
+    fn show(&mut self) -> anyhow::Result<()> {
+        if self.installing.is_some() || self.inspectors.is_empty() {
+            return Ok(());
+        }
+        let (picture, broken) = inspect::picture(&mut self.node, self.shared.standing.applied());
+        let mut batch = WakeBatch::default();
+        for waiter in self.inspectors.drain(..) {
+            let none = || ServerError::Internal("there is no Raft group".to_owned());
+            waiter.give(picture.clone().ok_or_else(none), &mut batch);
+        }
+        broken.map_or(Ok(()), |broken| Err(broken.into()))
+    }
+
         if let Some(recording) = self.recording() {
             let Shared { vfs, config, .. } = &*self.shared;
             flight::keep(&**vfs, &config.data_dir, reason, &recording);

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use quorate_etcd::{backend::ServerError, metrics::Metrics, watches::Watches};
 use quorate_kv::{Command, Lessor, Reader, Reply};
 use quorate_node::{Apply, NodeEvent, PeerMessage, ProposeError, RoleChange, Scope};
+use quorate_proto::inspect::RaftResponse;
 use quorate_raft::{GroupId, Mono, NodeId, Role, SnapshotMeta, Term};
 use quorate_storage::vfs::Vfs;
 
@@ -42,6 +43,8 @@ pub(crate) enum RaftInput {
     Event(NodeEvent),
     /// A linearizable read.
     Read(Waiter<()>),
+    /// Somebody asks what this side knows.
+    Inspect(Waiter<RaftResponse>),
     /// Something was applied that this side waits for.
     Applied,
     /// The state machine is the snapshot that it was told to install.

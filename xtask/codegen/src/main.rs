@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-const FILES: [&str; 2] = ["etcdserverpb/rpc.proto", "grpc/health/v1/health.proto"];
+const FILES: [&str; 3] = ["etcdserverpb/rpc.proto", "grpc/health/v1/health.proto", "quorate/inspect.proto"];
 
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/quorate-proto");
@@ -39,6 +39,7 @@ fn generate(root: &Path) -> Result<Generated> {
         .extern_path(".etcdserverpb", "crate::etcdserverpb")
         .extern_path(".mvccpb", "crate::mvccpb")
         .extern_path(".grpc.health.v1", "crate::health")
+        .extern_path(".quorate", "crate::inspect")
         .compile_fds(descriptors)
         .context("generate clients")?;
     let mut generated = read(&messages, ".rs")?;

@@ -22,7 +22,7 @@ use crate::{
     errors::EtcdError,
     front::Front,
     handle::{
-        cluster, health, kv,
+        cluster, health, inspect, kv,
         lease::{self, KeepAlives},
         maintenance, range_stream, snapshot,
         watch::WatchSession,
@@ -174,6 +174,9 @@ where
             Method::HealthWatch => {
                 let changes = health::watch(&self.message().await?);
                 stream(front, method, changes.map(Ok::<HealthCheckResponse, Status>), guard)
+            }
+            Method::InspectRaft => {
+                done(front, method, &inspect::raft(front, self.message().await?).await?)
             }
             unbuilt => return Err(Status::new(Code::Unimplemented, unbuilt.not_built())),
         })

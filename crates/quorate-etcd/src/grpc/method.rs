@@ -1,8 +1,8 @@
-//! Every gRPC method of etcd's API: its path, its kind, whether it is built.
+//! Every gRPC method of etcd's API, and our own: its path, its kind, whether it is built.
 
 macro_rules! methods {
     ($($service:literal { $($variant:ident $name:literal $kind:ident;)* })*) => {
-        /// A method of etcd's API, or of gRPC's health protocol.
+        /// A method of etcd's API, of gRPC's health protocol, or our own.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Method {
             $($(#[doc = concat!("`", $service, "/", $name, "`")] $variant,)*)*
@@ -94,6 +94,9 @@ methods! {
         HealthCheck "Check" unary;
         HealthList "List" unary;
         HealthWatch "Watch" server_stream;
+    }
+    "quorate.Inspect" {
+        InspectRaft "Raft" unary;
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod health;
+pub mod inspect;
 pub mod kv;
 pub mod lease;
 pub mod maintenance;

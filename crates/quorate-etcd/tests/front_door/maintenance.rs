@@ -11,7 +11,9 @@ use quorate_proto::{
         maintenance_client::MaintenanceClient,
     },
     grpc_health::health_client::HealthClient,
+    grpc_inspect::inspect_client::InspectClient,
     health::{HealthCheckRequest, health_check_response::ServingStatus},
+    inspect::RaftRequest,
 };
 use sha2::{Digest, Sha256};
 use tonic::{Code, transport::Channel};
@@ -53,6 +55,18 @@ async fn status_tells_what_clients_and_operators_look_at() {
     assert_eq!(status.leader, 0);
     let alarm_text = format!("memberID:{} alarm:NOSPACE ", IDENTITY.member_id);
     assert_eq!(status.errors, ["etcdserver: no leader".to_owned(), alarm_text]);
+}
+
+#[tokio::test]
+async fn the_raft_side_is_told_without_a_leader_under_a_header() {
+    let home = Home::open();
+    home.server.set_leader(false);
+    let mut client = InspectClient::new(home.channel().await);
+    let picture = client.raft(RaftRequest {}).await.unwrap().into_inner();
+    assert_eq!((picture.term, picture.voters), (TERM, vec![IDENTITY.member_id]));
+    let header = picture.header.unwrap();
+    assert_eq!((header.cluster_id, header.member_id), (IDENTITY.cluster_id, IDENTITY.member_id));
+    assert_eq!((header.revision, header.raft_term), (1, TERM));
 }
 
 #[tokio::test]

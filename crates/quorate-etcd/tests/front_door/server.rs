@@ -19,7 +19,7 @@ use quorate_etcd::{
 use quorate_kv::{
     Command, Committed, HashKv, Lessor, Reader, Reply, Store, lessor::Renewal, watch::WatchLimits,
 };
-use quorate_proto::etcdserverpb::Member;
+use quorate_proto::{etcdserverpb::Member, inspect::RaftResponse};
 use tonic::{Code, Status, transport::Channel};
 
 pub(crate) const IDENTITY: Identity = Identity { cluster_id: 0xc1, member_id: 0xa1 };
@@ -131,6 +131,12 @@ impl Backend for Memory {
             db_size_in_use_bytes: size.in_use,
             errors: Vec::new(),
         }
+    }
+
+    async fn raft(&self) -> Result<RaftResponse, ServerError> {
+        let applied = self.reader().applied().index;
+        let voters = vec![IDENTITY.member_id];
+        Ok(RaftResponse { term: TERM, applied, voters, ..RaftResponse::default() })
     }
 
     fn leaderless_for(&self) -> Option<Duration> {
