@@ -124,7 +124,7 @@ impl Plan {
             cuts_in_flight: dice.chance(500_000),
             safety_ns,
             mishaps,
-            healthy: draw_quorum(dice, voters, learners),
+            healthy: draw_quorum(dice, voters, draw_learners(seed, learners)),
             fate: dice.below(4),
         }
     }
@@ -150,7 +150,8 @@ impl Plan {
                 votes |= 1 << seat;
             }
         }
-        self.healthy = votes | seats(voters, learners);
+        let well = self.healthy >> self.voters != 0;
+        self.healthy = votes | if well { seats(voters, learners) } else { 0 };
         (self.voters, self.learners) = (voters, learners);
     }
 
@@ -212,7 +213,12 @@ fn draw_sync(dice: &mut Dice) -> (u64, u64) {
     (least, least + dice.within(0, 20 * MILLISECOND))
 }
 
-/// A random majority of the voters, and all learners.
+/// How many of the learners are well in the end: all, or none, so that their disks may be ruined too.
+fn draw_learners(seed: u64, learners: usize) -> usize {
+    if Dice::fork(seed, 5).chance(300_000) { 0 } else { learners }
+}
+
+/// A random majority of the voters, and the first of the learners.
 fn draw_quorum(dice: &mut Dice, voters: usize, learners: usize) -> u8 {
     let mut healthy = 0_u8;
     let enough = u32::try_from(voters / 2 + 1).unwrap_or(1);
