@@ -28,3 +28,7 @@ macro_rules! topics {
 }
 
 topics!(commit, election, fault, read, recover, replication, snapshot, transfer);
+
+// Runs in which a historical bug shows: with the feature `mutants`.
+#[cfg(feature = "mutants")]
+topics!(mutants);

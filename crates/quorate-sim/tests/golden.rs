@@ -20,7 +20,7 @@ fn honest_runs_end_the_same_under_another_driver() {
     for (name, budgets) in [
         ("B", [4, 2, 2, 2, 3, 2, 2, 0, 0]),
         ("E", [3, 2, 2, 0, 0, 0, 0, 4, 0]),
-        ("F", [3, 4, 0, 4, 1, 2, 0, 0, 3]),
+        ("F", [2, 4, 0, 3, 1, 2, 0, 0, 3]),
     ] {
         let bound = Bound::named(name).expect("a bound").with_budgets(budgets);
         for seed in 0..200 {
@@ -42,8 +42,7 @@ fn honest_runs_end_the_same_under_another_driver() {
 fn convicted_bugs_of_the_core_show_under_another_driver() {
     use quorate_sim::explore::{Limits, Search};
 
-    for (name, number) in [("E", 1), ("E", 5), ("E", 7), ("E", 9), ("E", 10), ("F", 24), ("F", 25)]
-    {
+    for (name, number) in [("E", 1), ("E", 5), ("E", 7), ("E", 9), ("E", 10), ("F", 22)] {
         let bound = Bound::named(name).expect("a bound");
         let bug = Bug::Core(number);
         let search = Search::new(bound, bug).expect("a first world");

@@ -1,7 +1,7 @@
 //! How far an exploration goes, and which bug is planted in it.
 //!
 //! A and C have no faults but reordering and a disk that takes its time (C may crash); B has one of each fault; E has reads; F
-//! drops the head of a log and sends snapshots. A is small enough to be seen whole; C and F are for deep runs. There is no D: it
+//! drops the head of a log and sends snapshots, and begins with a leader, since all that comes late in a run. A is small enough to be seen whole; C and F are for deep runs. There is no D: it
 //! is about changes of membership.
 //!
 //! A bound limits terms and logs (a step beyond is not taken), and how often each thing that nobody forces may happen. Delivery
@@ -51,18 +51,74 @@ pub struct Bound {
     pub term_max: u64,
     /// No log goes beyond this many entries.
     pub log_max: usize,
+    /// What has happened before the exploration begins, as commands of a golden script. It spends nothing.
+    pub prelude: &'static [&'static str],
     budgets: [u8; SPENDS],
 }
+
+/// Member 1 leads, and 2 has its first entry, which is committed; 3 voted, but its entry is still under way.
+const LED: [&str; 14] = [
+    "due 1 election",
+    "deliver 1 2 \"PreVote t1 last=0/0\"",
+    "deliver 1 3 \"PreVote t1 last=0/0\"",
+    "deliver 2 1 \"PreVote t1 granted\"",
+    "sync 1 count=1",
+    "deliver 1 2 \"RequestVote t1 last=0/0\"",
+    "deliver 1 3 \"RequestVote t1 last=0/0\"",
+    "sync 2 count=1",
+    "sync 3 count=1",
+    "deliver 2 1 \"Vote t1 granted\"",
+    "sync 1 count=1",
+    "deliver 1 2 \"AppendEntries t1 prev=0/0 terms=[1] commit=0 round=0\"",
+    "sync 2 count=1",
+    "deliver 2 1 \"Appended t1 matched=1 round=0\"",
+];
 
 /// The bounds that can be asked for.
 pub const BOUNDS: [Bound; 6] = [
     // timeouts, beats, checks, proposals, crashes, drops, duplicates, reads, compactions
-    Bound { name: "A", term_max: 2, log_max: 2, budgets: [2, 0, 0, 1, 0, 0, 0, 0, 0] },
-    Bound { name: "B", term_max: 2, log_max: 2, budgets: [2, 0, 0, 1, 1, 1, 1, 0, 0] },
-    Bound { name: "C", term_max: 3, log_max: 3, budgets: [3, 0, 0, 1, 1, 0, 0, 0, 0] },
-    Bound { name: "E", term_max: 2, log_max: 2, budgets: [2, 0, 1, 0, 0, 0, 0, 2, 0] },
-    Bound { name: "F", term_max: 2, log_max: 4, budgets: [2, 0, 0, 2, 0, 0, 0, 0, 1] },
-    Bound { name: "small", term_max: 1, log_max: 1, budgets: [2, 0, 0, 0, 1, 0, 0, 0, 0] },
+    Bound {
+        name: "A",
+        term_max: 2,
+        log_max: 2,
+        prelude: &[],
+        budgets: [2, 0, 0, 1, 0, 0, 0, 0, 0],
+    },
+    Bound {
+        name: "B",
+        term_max: 2,
+        log_max: 2,
+        prelude: &[],
+        budgets: [2, 0, 0, 1, 1, 1, 1, 0, 0],
+    },
+    Bound {
+        name: "C",
+        term_max: 3,
+        log_max: 3,
+        prelude: &[],
+        budgets: [3, 0, 0, 1, 1, 0, 0, 0, 0],
+    },
+    Bound {
+        name: "E",
+        term_max: 2,
+        log_max: 2,
+        prelude: &[],
+        budgets: [2, 0, 1, 0, 0, 0, 0, 2, 0],
+    },
+    Bound {
+        name: "F",
+        term_max: 2,
+        log_max: 4,
+        prelude: &LED,
+        budgets: [1, 1, 0, 2, 0, 0, 0, 0, 1],
+    },
+    Bound {
+        name: "small",
+        term_max: 1,
+        log_max: 1,
+        prelude: &[],
+        budgets: [2, 0, 0, 0, 1, 0, 0, 0, 0],
+    },
 ];
 
 impl Bound {
@@ -82,6 +138,11 @@ impl Bound {
     pub(super) fn budgets(&self) -> u64 {
         let kinds = self.budgets.iter().rev();
         kinds.fold(0, |packed, budget| packed << SPEND_BITS | u64::from(*budget))
+    }
+
+    /// The same, but as many timeouts as a prelude may need.
+    pub(super) fn prelude_budgets(&self) -> u64 {
+        self.budgets() | u64::from(SPEND_MAX) << shift(Spend::Timeouts)
     }
 
     /// How many reads may be asked for in all.

@@ -75,14 +75,26 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// At the first world.
+    /// Where the exploration begins, with what came before.
     pub(super) fn begin(universe: &mut Universe) -> Result<Self, String> {
+        let mut run = Self::fresh(universe)?;
+        for command in universe.bound.prelude {
+            let action = golden::action(command, &run.world, universe)?;
+            run.take(action, universe)?;
+        }
+        // What comes before the exploration spends nothing.
+        run.world.budgets = universe.bound.budgets();
+        Ok(run)
+    }
+
+    /// Where nothing has happened yet.
+    fn fresh(universe: &mut Universe) -> Result<Self, String> {
         let mut chart = " ".repeat(MARGIN);
         for node in 1..=MEMBERS {
             let _ = write!(chart, "{node:<PITCH$}");
         }
         let chart = chart.trim_end().to_owned() + "\n";
-        Ok(Self { world: World::first(universe)?, script: Vec::new(), chart, broken: None })
+        Ok(Self { world: World::fresh(universe)?, script: Vec::new(), chart, broken: None })
     }
 
     /// What can happen now.

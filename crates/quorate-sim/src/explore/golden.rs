@@ -15,7 +15,7 @@ use super::MEMBERS;
 use super::bound::{Bound, Bug};
 use super::member::{Member, Parcel};
 use super::universe::{Act, Universe};
-use super::world::Action;
+use super::world::{Action, World};
 
 /// The command that an action is. Different actions of one world have different commands.
 pub(super) fn command(action: Action, universe: &Universe) -> Result<String, String> {
@@ -50,6 +50,21 @@ fn timer_name(timer: Timer) -> &'static str {
     }
 }
 
+/// The action that a command is in a world.
+///
+/// # Errors
+/// It is not possible there.
+pub(super) fn action(command: &str, world: &World, universe: &Universe) -> Result<Action, String> {
+    let mut actions = Vec::new();
+    world.actions(universe, &mut actions)?;
+    for action in actions {
+        if self::command(action, universe)? == command {
+            return Ok(action);
+        }
+    }
+    Err(format!("not possible: {command}"))
+}
+
 /// The whole script: what the run shows, its commands, and how the members end.
 pub(super) fn script(
     what: &str,
@@ -61,7 +76,11 @@ pub(super) fn script(
     for line in what.lines() {
         let _ = writeln!(text, "# {line}");
     }
-    let _ = writeln!(text, "# Found by the explorer within bound {}; {}.\n", bound.name, bug);
+    let _ = writeln!(
+        text,
+        "# explore --bound {} --bug {bug} --replay THIS steps through it.\n",
+        bound.name
+    );
     let mutant = match bug {
         Bug::Core(number) => format!(" judged=no mutant={number}"),
         Bug::None

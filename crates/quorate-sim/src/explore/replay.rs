@@ -19,20 +19,22 @@ pub struct Replay {
 /// Does again what a golden script says, and tells which promise it breaks, if any.
 ///
 /// # Errors
-/// A line names something that is not possible there, or that changes nothing.
+/// It does not begin with the bound's prelude, or a line names something that is not possible there, or that changes nothing.
 pub fn replay(bound: Bound, bug: Bug, script: &str) -> Result<Replay, String> {
     let mut universe = Universe::new(bound, bug);
     let mut run = Run::begin(&mut universe)?;
-    for (line, number) in golden::commands(script).into_iter().zip(1..) {
-        let mut chosen = None;
-        for action in run.possible(&universe)? {
-            if golden::command(action, &universe)? == line {
-                chosen = Some(action);
-            }
-        }
-        let action = chosen.ok_or_else(|| format!("step {number}: not possible: {line}"))?;
+    let commands = golden::commands(script);
+    let (prelude, rest) = commands.split_at(bound.prelude.len().min(commands.len()));
+    if prelude != bound.prelude {
+        return Err(format!("it does not begin as all runs of bound {}", bound.name));
+    }
+    for (line, number) in rest.iter().zip(1..) {
+        let action = golden::action(line, &run.world, &universe);
+        let action = action.map_err(|why| format!("step {number} of the exploration: {why}"))?;
         match run.take(action, &mut universe)? {
-            None => return Err(format!("step {number}: changes nothing: {line}")),
+            None => {
+                return Err(format!("step {number} of the exploration: changes nothing: {line}"));
+            }
             Some(Ok(())) => {}
             Some(Err(what)) => {
                 return Ok(Replay { is_convicted: true, run: run.end(what, &universe)? });

@@ -8,7 +8,7 @@ use super::hash::{Prints, RENAMINGS, add, remove, world_print};
 use super::member::Member;
 use super::past::Past;
 use super::universe::{Act, Halt, Id, Universe};
-use super::{MEMBERS, judge, parcel};
+use super::{MEMBERS, golden, judge, parcel};
 
 /// The most things that may be possible in one world: the number of one fits a byte.
 const ACTIONS_MAX: usize = 255;
@@ -48,12 +48,30 @@ pub(super) enum Fate {
 }
 
 impl World {
-    /// Where every run begins.
+    /// Where the exploration begins.
+    ///
+    /// # Errors
+    /// Says why the core refuses to start, or what of the bound's prelude is not possible.
+    pub(super) fn first(universe: &mut Universe) -> Result<Self, String> {
+        let (mut world, mut next) = (Self::fresh(universe)?, Self::default());
+        for command in universe.bound.prelude {
+            let action = golden::action(command, &world, universe)?;
+            if world.act_alone(action, universe, &mut next)? != Fate::Next {
+                return Err(format!("changes nothing: {command}"));
+            }
+            next.judge(action.place, universe)?;
+            std::mem::swap(&mut world, &mut next);
+        }
+        world.budgets = universe.bound.budgets();
+        Ok(world)
+    }
+
+    /// Where nothing has happened yet.
     ///
     /// # Errors
     /// Says why the core refuses to start.
-    pub(super) fn first(universe: &mut Universe) -> Result<Self, String> {
-        let mut world = Self { budgets: universe.bound.budgets(), ..Self::default() };
+    pub(super) fn fresh(universe: &mut Universe) -> Result<Self, String> {
+        let mut world = Self { budgets: universe.bound.prelude_budgets(), ..Self::default() };
         for (member, node) in world.members.iter_mut().zip(1..) {
             *member = universe.member_id(Member::fresh(NodeId(node), universe.bug)?);
         }
