@@ -7,6 +7,9 @@ mod command_line;
 #[path = "programs/demo.rs"]
 mod demo;
 #[cfg(test)]
+#[path = "programs/invariants.rs"]
+mod invariants;
+#[cfg(test)]
 #[path = "programs/process.rs"]
 mod process;
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! `endpoint health status hashkv`: each endpoint is asked by itself.
+//! `endpoint health status hashkv`: each endpoint is asked by itself. `endpoint invariants`, which etcdctl does not have: all together.
 
 mod answers;
+mod invariants;
 
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ enum EndpointVerb {
     Status,
     /// Print the KV history hash for each endpoint
     Hashkv(HashKvArgs),
+    /// Judge whether what the endpoints know of terms, votes, logs and states fits together (Quorate only)
+    Invariants,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -46,18 +49,22 @@ struct HashKvArgs {
 
 /// Runs one of them.
 pub(super) async fn run(session: &Session, args: EndpointArgs) -> Result<(), Failure> {
-    let endpoints = if args.cluster { members(session).await? } else { session.endpoints() };
+    // Without a leader there is no linearizable list, and then the judge is wanted most.
+    let linearizable = !matches!(args.verb, EndpointVerb::Invariants);
+    let endpoints =
+        if args.cluster { members(session, linearizable).await? } else { session.endpoints() };
     match args.verb {
         EndpointVerb::Health => health(session, endpoints).await,
         EndpointVerb::Status => status(session, endpoints).await,
+        EndpointVerb::Invariants => invariants::run(session, endpoints).await,
         EndpointVerb::Hashkv(args) => hash_kv(session, endpoints, args.rev).await,
     }
 }
 
 /// Where the members say that they serve.
-async fn members(session: &Session) -> Result<Vec<String>, Failure> {
+async fn members(session: &Session, linearizable: bool) -> Result<Vec<String>, Failure> {
     let mut client = session::cluster(session.connect().await?);
-    let request = MemberListRequest { linearizable: true };
+    let request = MemberListRequest { linearizable };
     let list = session.call(client.member_list(request)).await?;
     Ok(list.members.into_iter().flat_map(|member| member.client_ur_ls).collect())
 }

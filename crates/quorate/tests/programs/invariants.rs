@@ -1,0 +1,124 @@
+//! `quorate ctl endpoint invariants` before three real members.
+
+use rustix::process::Signal;
+
+use crate::process::{Program, ctl, ctl_at_last, free_ports, lines_until, quorate, text};
+
+/// Three members on loopback.
+struct Members {
+    home: tempfile::TempDir,
+    port: u16,
+}
+
+impl Members {
+    fn new() -> Self {
+        Self { home: tempfile::tempdir().unwrap(), port: free_ports() }
+    }
+
+    fn endpoint(&self, node: u16) -> String {
+        format!("127.0.0.1:{}", self.port + 100 * node)
+    }
+
+    /// All endpoints, separated by commas.
+    fn endpoints(&self) -> String {
+        [0, 1, 2].map(|node| self.endpoint(node)).join(",")
+    }
+
+    /// Starts a member; it serves once a quorum runs.
+    fn start(&self, node: u16) -> Program {
+        let client = format!("http://{}", self.endpoint(node));
+        let peer = |node| format!("http://127.0.0.1:{}", self.port + 100 * node + 1);
+        let all = [0, 1, 2].map(|node| format!("node{node}={}", peer(node))).join(",");
+        let home = self.home.path().join(format!("node{node}"));
+        let arguments = [
+            ("name", format!("node{node}")),
+            ("data-dir", text(&home).to_owned()),
+            ("listen-client-urls", client.clone()),
+            ("advertise-client-urls", client),
+            ("listen-peer-urls", peer(node)),
+            ("initial-advertise-peer-urls", peer(node)),
+            ("initial-cluster", all),
+        ]
+        .map(|(flag, value)| format!("--{flag}={value}"));
+        let arguments: Vec<&str> =
+            std::iter::once("server").chain(arguments.iter().map(String::as_str)).collect();
+        Program::start(&arguments)
+    }
+
+    fn start_all(&self) -> Vec<Program> {
+        let mut programs: Vec<Program> = (0..3).map(|node| self.start(node)).collect();
+        programs.iter_mut().for_each(wait_ready);
+        programs
+    }
+}
+
+fn wait_ready(program: &mut Program) {
+    lines_until(&mut program.stderr, "ready to serve client requests");
+}
+
+const INVARIANTS: [&str; 2] = ["endpoint", "invariants"];
+
+/// Asserts that every line but the last says so, and what the last one says.
+fn assert_judged(printed: &str, verdict: &str, last: &str) {
+    let lines: Vec<&str> = printed.lines().collect();
+    let (end, lines) = lines.split_last().unwrap();
+    assert_eq!(*end, last, "{printed}");
+    assert_eq!(lines.len(), 12, "{printed}");
+    for line in lines {
+        let (_, said) = line.split_once(": ").unwrap();
+        assert!(said.starts_with(verdict), "{printed}");
+    }
+}
+
+#[test]
+fn all_hold_through_a_kill_and_a_restart() {
+    let all_ok = "invariants=12 ok=12 broken=0 unknown=0 members=3";
+    let members = Members::new();
+    let mut programs = members.start_all();
+    let put = |endpoint: &str, key: &str| ctl_at_last(endpoint, &["put", key, "value"]);
+    for key in ["a", "b", "c"] {
+        put(&members.endpoint(0), key);
+    }
+    assert_judged(&ctl(&members.endpoints(), &INVARIANTS).unwrap(), "ok", all_ok);
+
+    programs.remove(2).end(Signal::KILL);
+    put(&members.endpoint(0), "while it was away");
+    // A follower or the leader: what it was, the others go on.
+    let away = ctl(&members.endpoints(), &INVARIANTS).unwrap();
+    let unknown = "invariants=12 ok=0 broken=0 unknown=12 members=2";
+    assert_judged(&away, &format!("unknown: {}: ", members.endpoint(2)), unknown);
+
+    programs.push(members.start(2));
+    wait_ready(&mut programs[2]);
+    put(&members.endpoint(2), "when it was back");
+    ctl(&members.endpoint(1), &["compaction", "4"]).unwrap();
+    assert_judged(&ctl(&members.endpoints(), &INVARIANTS).unwrap(), "ok", all_ok);
+    let whole = ctl(&members.endpoint(0), &["endpoint", "invariants", "--cluster"]).unwrap();
+    assert_judged(&whole, "ok", all_ok);
+    let json = ctl(&members.endpoints(), &["endpoint", "invariants", "-w", "json"]).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((json["ok"].as_u64(), json["members"].as_u64()), (Some(12), Some(3)), "{json}");
+    assert_eq!(json["invariants"][0]["name"], "election safety");
+}
+
+#[test]
+fn members_without_a_leader_are_judged() {
+    let members = Members::new();
+    let mut programs = members.start_all();
+    ctl_at_last(&members.endpoint(0), &["put", "a", "b"]);
+    programs.remove(2).end(Signal::KILL);
+    programs.remove(1).end(Signal::KILL);
+    let one = ctl(&members.endpoint(0), &INVARIANTS).unwrap();
+    let (ok, unknown): (Vec<&str>, Vec<&str>) =
+        one.lines().filter(|line| line.contains(": ")).partition(|line| line.ends_with(": ok"));
+    assert_eq!((ok.len(), unknown.len()), (6, 6), "{one}");
+    assert!(unknown.iter().all(|line| line.contains(": unknown: not asked: ")), "{one}");
+    let output = quorate()
+        .args(["ctl", "--endpoints", &members.endpoint(1), "endpoint", "invariants"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "nobody answered");
+    assert_eq!(output.stdout, b"");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains(&members.endpoint(1)), "{stderr}");
+}
