@@ -1,7 +1,7 @@
 //! The liveness phase: one random quorum is made well, everything else is cut off for ever, and there must be progress.
 //!
 //! Progress is: a leader, a proposal made after the healing that is committed, a read made after it that is granted, and every healthy
-//! member with the same log, all of it applied. Source: `TigerBeetle`'s simulator.
+//! member with the same log, all of it applied, or at least nearer to that than it was before. Source: `TigerBeetle`'s simulator.
 
 use quorate_raft::Fault;
 
@@ -21,12 +21,17 @@ impl Run<'_> {
     pub(crate) fn expect_progress(&mut self) -> Result<(), Conviction> {
         self.heal()?;
         let (commits, grants) = (self.world.court.counts.commits, self.world.court.counts.grants);
-        let end = self.now + PATIENCE_TIMEOUTS * self.plan.config.election_timeout_ns;
+        let patience = PATIENCE_TIMEOUTS * self.plan.config.election_timeout_ns;
+        let (mut end, mut lag) = (self.now + patience, self.behind());
         while self.now < end {
             let counts = self.world.court.counts;
             let served = counts.commits > commits && counts.grants > grants;
             if served && self.is_even() {
                 return Ok(());
+            }
+            if served && self.behind() < lag {
+                // Whoever gets one entry at a time over a slow network needs long, and gets there.
+                (end, lag) = (self.now + patience, self.behind());
             }
             if !served {
                 self.try_again(counts.commits == commits)?;
@@ -49,6 +54,14 @@ impl Run<'_> {
 
     fn is_healthy(&self, seat: usize) -> bool {
         self.plan.healthy & (1 << seat) != 0
+    }
+
+    /// How many committed entries the slowest healthy member has not applied.
+    fn behind(&self) -> u64 {
+        let released = |seat: usize| self.world.view(seat).map_or(0, |view| view.released.0);
+        let healthy = (0..self.plan.members()).filter(|seat| self.is_healthy(*seat));
+        let least = healthy.map(released).min().unwrap_or(0);
+        self.world.court.commit_index().0.saturating_sub(least)
     }
 
     fn is_even(&self) -> bool {

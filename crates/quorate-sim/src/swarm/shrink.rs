@@ -15,7 +15,7 @@ use crate::world::{Conviction, Judge};
 /// How many events are simulated in all while a plan is cut down.
 const PLAN_EVENTS_MAX: u64 = 12_000_000;
 /// How many seeds are looked at for others that fail.
-const SEEDS_MAX: u64 = 600;
+const SEEDS_MAX: u64 = 1_600;
 /// Of these, how many that fail are compared.
 const FAILING_MAX: usize = 60;
 

@@ -6,13 +6,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use quorate_raft::{Core, Mono, NodeId};
 
-use super::calls::perform;
+use super::calls::{garbled, perform};
 use super::plan::MEMBERS_MAX;
 use super::record::Recorder;
 use super::script::Script;
 use super::tape::{Act, Mark, Taped};
 use super::words;
 use crate::chart::Fate;
+use crate::mutants::driver;
 use crate::world::{Conviction, Input, Judge, Parcel, World, id_of};
 
 /// How literally calls are taken.
@@ -195,6 +196,13 @@ impl<'a> Stage<'a> {
     fn take(&mut self, from: usize, to: usize, mark: Mark) -> Option<(Parcel, Mark)> {
         let alike = self.pool.get_mut(&(id_of(from), id_of(to), mark.kind))?;
         let literal = self.reading == Reading::Literal;
+        if self.script.mutant == driver::BAD_FRAME && alike.iter().all(|flying| flying.mark != mark)
+        {
+            let broken = alike.iter().map(|flying| garbled(&flying.parcel));
+            if let Some(parcel) = broken.into_iter().find(|parcel| Mark::of(&parcel.body) == mark) {
+                return Some((parcel, mark));
+            }
+        }
         let best = alike
             .iter_mut()
             .filter(|flying| !literal || flying.mark.term == mark.term)
