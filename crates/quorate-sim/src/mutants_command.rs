@@ -12,7 +12,7 @@ use crate::shrink_command::{ENOUGH, TRIES};
 use crate::worlds::{WORLD_OPTIONS, options};
 
 /// After how many seeds a bug counts as not caught.
-const SEEDS_MAX: u64 = 1_000;
+const SEEDS_MAX: u64 = 2_000;
 
 /// The subcommand.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
