@@ -26,16 +26,22 @@ impl Members {
 
     /// Starts a member; it serves once a quorum runs.
     fn start(&self, node: u16) -> Program {
+        self.start_with(&format!("node{node}"), node, self.port)
+    }
+
+    /// Starts a member with this directory, and with its peer port counted from `peer_port`.
+    fn start_with(&self, directory: &str, node: u16, peer_port: u16) -> Program {
         let client = format!("http://{}", self.endpoint(node));
         let peer = |node| format!("http://127.0.0.1:{}", self.port + 100 * node + 1);
         let all = [0, 1, 2].map(|node| format!("node{node}={}", peer(node))).join(",");
-        let home = self.home.path().join(format!("node{node}"));
+        let home = self.home.path().join(directory);
+        let listen_peers = format!("http://127.0.0.1:{}", peer_port + 100 * node + 1);
         let arguments = [
             ("name", format!("node{node}")),
             ("data-dir", text(&home).to_owned()),
             ("listen-client-urls", client.clone()),
             ("advertise-client-urls", client),
-            ("listen-peer-urls", peer(node)),
+            ("listen-peer-urls", listen_peers),
             ("initial-advertise-peer-urls", peer(node)),
             ("initial-cluster", all),
         ]
@@ -121,4 +127,34 @@ fn members_without_a_leader_are_judged() {
     assert_eq!(output.stdout, b"");
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains(&members.endpoint(1)), "{stderr}");
+}
+
+/// Two halves of a cluster that never met, since one member lost its directory between: what each committed is another history.
+#[test]
+fn members_with_different_histories_are_convicted() {
+    let members = Members::new();
+    for (directory, ends, value) in [("before", [0, 1], "one"), ("after", [2, 1], "other")] {
+        let start =
+            |node: u16| members.start_with(&format!("{directory}{node}"), node, members.port);
+        let mut programs = ends.map(start);
+        programs.iter_mut().for_each(wait_ready);
+        ctl_at_last(&members.endpoint(ends[0]), &["put", "key", value]);
+        for program in programs {
+            assert!(program.end(Signal::TERM).success());
+        }
+    }
+    // Where nobody finds them, they can't find out.
+    let elsewhere = free_ports();
+    let _apart =
+        [("before0", 0), ("after2", 2)].map(|(dir, node)| members.start_with(dir, node, elsewhere));
+    for node in [0, 2] {
+        ctl_at_last(&members.endpoint(node), &["get", "key", "--consistency", "s"]);
+    }
+    let both = format!("{},{}", members.endpoint(0), members.endpoint(2));
+    let output = quorate().args(["ctl", "--endpoints", &both]).args(INVARIANTS).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    let convicted = "equal applied, equal state: broken: at revision 2 the state of";
+    assert!(printed.contains(convicted), "{printed}");
+    assert!(printed.contains(&members.endpoint(2)), "{printed}");
 }
