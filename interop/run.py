@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs real clients and etcd's own test suite against Quorate.
 
-usage: run.py [--binary PATH] [--kill-seconds N] [--requests N] [--flips N] [--seed N] [--port N] [JOB ...]
+usage: run.py [--binary PATH] [--breakable PATH] [--kill-seconds N] [--quake-seconds N]
+              [--quake-seed N] [--requests N] [--flips N] [--seed N] [--port N] [JOB ...]
 
 Jobs, all by default, in this order:
   clients        the scripts of the Go, Python, npm and Rust clients and of etcdctl, against three members
@@ -9,6 +10,7 @@ Jobs, all by default, in this order:
   suite          etcd's tests/common, for key-values, transactions, watches, leases, compaction, endpoints and hashes
   damage         one bit flipped anywhere in a member's directory
   kill           kill -9 of leader, followers and all members under load
+  quake          kill, pause, cut, slow, damage, fill and turn bits under load; and three broken servers that must be convicted
 
 Everything is fetched from the ordinary package registries with versions pinned here; programs are built into interop/.build.
 The last line is `N passed, N failed`.
@@ -17,6 +19,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -45,6 +48,17 @@ def build_quorate():
     sh("cargo", "build", "--release", "--locked", "-p", "quorate", cwd=ROOT)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     return target / "release" / "quorate"
+
+
+def build_breakable():
+    """A server that can be told to break promises; the real one stands again where it is looked for before anybody looks."""
+    sh("cargo", "build", "--release", "--locked", "-p", "quorate", "--features", "breakable", cwd=ROOT)
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    path = BUILD / "bin" / "quorate-breakable"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(target / "release" / "quorate", path)
+    build_quorate()
+    return path
 
 
 def program_in_crate(workspace, crate, name):
@@ -92,11 +106,15 @@ def python_with_etcd3():
 
 
 def rust_program(name):
+    return rust_build("--bin", name) / name
+
+
+def rust_build(*what):
     """The build script of the crate etcd-client needs a protobuf compiler; that one finds its own definitions beside itself."""
     protoc = program_in_crate("rust", "protoc-bin-vendored-linux", "protoc")
-    sh("cargo", "build", "--release", "--locked", "--bin", name, cwd=HERE / "rust", env={**os.environ, "PROTOC": str(protoc)})
+    sh("cargo", "build", "--release", "--locked", *what, cwd=HERE / "rust", env={**os.environ, "PROTOC": str(protoc)})
     target = Path(os.environ.get("CARGO_TARGET_DIR", HERE / "rust" / "target"))
-    return target / "release" / name
+    return target / "release"
 
 
 @contextlib.contextmanager
@@ -190,17 +208,54 @@ def job_kill(options):
         yield "kill", subprocess.run([str(part) for part in line], timeout=options.kill_seconds + 180).returncode == 0
 
 
-JOBS = {"clients": job_clients, "differential": job_differential, "suite": job_suite, "damage": job_damage, "kill": job_kill}
+# What has to be said of a server that breaks a promise.
+CONVICTIONS = {
+    "no-fsync": r"VIOLATION set: \d+ acknowledged elements are lost",
+    "stale-reads": r"VIOLATION (registers|keys): (Linearizable|RealTime)",
+    "vote-not-persisted": r"a term has one leader|VIOLATION (keys|hashes|set)",
+}
+
+
+def job_quake(options):
+    """Three members as they are shipped; five on a disk that forgets what was not synced; and three broken servers."""
+    program = rust_program("quake")
+    rust_build("-p", "quake-clock")
+    breakable = (options.breakable or build_breakable()).resolve()
+    seconds = options.quake_seconds
+    common = [program, "--seed", options.quake_seed, "--port", options.port + 60, "--report"]
+    three = [*common, BUILD / "quake" / "three", "--binary", options.binary, "--seconds", seconds]
+    yield "quake/three", quake(three, 3 * seconds)[0] == 0
+    few = ["--seconds", seconds // 4, "--ops", 200 * seconds, "--faults", seconds // 8]
+    five = [*common, BUILD / "quake" / "five", "--binary", breakable, "--members", 5, "--power-cut", *few]
+    yield "quake/five", quake(five, 3 * seconds)[0] == 0
+    for promise, words in CONVICTIONS.items():
+        line = [*common, BUILD / "quake" / promise, "--binary", breakable, "--break", promise]
+        code, said = quake(line, 120, tail=6)
+        yield f"quake/{promise} convicted", code == 1 and re.search(words, said) is not None
+
+
+def quake(line, seconds, tail=None):
+    """Runs it; its exit code and what it said, of which the last lines are shown."""
+    done = subprocess.run([str(part) for part in line], timeout=seconds + 120, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    shown = done.stdout.splitlines()[-tail:] if tail else done.stdout.splitlines()
+    print("\n".join(line[:300] for line in shown), flush=True)
+    return done.returncode, done.stdout
+
+
+JOBS = {"clients": job_clients, "differential": job_differential, "suite": job_suite, "damage": job_damage, "kill": job_kill, "quake": job_quake}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=Path, help="the quorate binary; built in release when not given")
+    parser.add_argument("--quake-seed", type=int, default=1, help="chooses the faults of the quake job, and what its clients do")
+    parser.add_argument("--breakable", type=Path, help="a quorate binary with the feature `breakable`; built in release when not given")
     parser.add_argument("--kill-seconds", type=int, default=120)
+    parser.add_argument("--quake-seconds", type=int, default=100, help="how long three members are shaken at least; five for a quarter of it")
     parser.add_argument("--requests", type=int, default=100_000, help="how many requests the differential test sends, half of them to one member and half to three")
     parser.add_argument("--port", type=int, default=24700, help="the first of the ports that the jobs use on loopback, but for the suite's")
     parser.add_argument("--flips", type=int, default=60, help="how many bits the damage job flips, one at a time")
-    parser.add_argument("--seed", type=int, default=1, help="chooses the bits")
+    parser.add_argument("--seed", type=int, default=1, help="chooses the bits of the damage job")
     parser.add_argument("jobs", nargs="*", choices=[[], *JOBS], help="which jobs to run")
     options = parser.parse_args()
     options.binary = (options.binary or build_quorate()).resolve()

@@ -108,23 +108,19 @@ pub struct Flip {
     pub offset: u64,
 }
 
-/// Turns one bit of what the files below `dir` hold; room that was never written is drawn seldom.
+/// Turns one bit of what the files below `dir` hold: half of the time each file is as likely as the other, half of the time each byte
+/// that was written.
 ///
 /// # Errors
 /// There is no file with anything in it; those of the system.
 pub fn flip(dir: &Path, dice: &mut Dice) -> Result<Flip> {
     let mut files = Vec::new();
     gather(dir, &mut files)?;
-    let weight =
-        |path: &PathBuf| path.metadata().map_or(0, |data| data.size().min(data.blocks() * 512));
-    let all: u64 = files.iter().map(weight).sum();
-    let mut drawn = dice.below(all);
-    let chosen = files.into_iter().find(|path| {
-        let weight = weight(path);
-        let here = drawn < weight;
-        drawn = drawn.saturating_sub(weight);
-        here
-    });
+    let chosen = if dice.once_in(2) {
+        (!files.is_empty()).then(|| files.swap_remove(dice.place(files.len())))
+    } else {
+        by_weight(files, dice)
+    };
     let file = chosen.with_context(|| format!("nothing to damage in {}", dir.display()))?;
     let mut content = Vec::new();
     File::open(&file)?.read_to_end(&mut content)?;
@@ -135,6 +131,20 @@ pub fn flip(dir: &Path, dice: &mut Dice) -> Result<Flip> {
     let offset = u64::try_from(place)?;
     OpenOptions::new().write(true).open(&file)?.write_all_at(&[turned], offset)?;
     Ok(Flip { file, offset })
+}
+
+/// One of the files, the more likely the more it really holds.
+fn by_weight(files: Vec<PathBuf>, dice: &mut Dice) -> Option<PathBuf> {
+    let weight =
+        |path: &PathBuf| path.metadata().map_or(0, |data| data.size().min(data.blocks() * 512));
+    let all: u64 = files.iter().map(weight).sum();
+    let mut drawn = dice.below(all);
+    files.into_iter().find(|path| {
+        let weight = weight(path);
+        let here = drawn < weight;
+        drawn = drawn.saturating_sub(weight);
+        here
+    })
 }
 
 fn gather(dir: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
