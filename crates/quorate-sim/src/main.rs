@@ -44,7 +44,7 @@ const COMMANDS: [Command; 6] = [
     },
     Command {
         name: "run",
-        about: "Run seeds: --seeds N --first-seed N --also FILE | --seed S --chart FILE.html | --script FILE",
+        about: "Run seeds: --seeds N --first-seed N --also FILE --hashes FILE --atlas off | --seed S --chart FILE.html | --script FILE",
         run: run_command::run,
     },
     Command {
