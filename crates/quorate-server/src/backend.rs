@@ -85,16 +85,16 @@ impl Backend for Handle {
         }
     }
 
-    fn leaderless_for(&self) -> Option<Duration> {
-        let since = self.0.standing.leaderless_since()?;
-        Some(Duration::from_nanos(self.0.clock.now().since(since)))
-    }
     async fn raft(&self) -> Result<RaftResponse, ServerError> {
         let slot = Slot::here();
         self.0.raft.put(RaftInput::Inspect(Waiter::Task(Arc::clone(&slot))));
         Wait(slot).await
     }
 
+    fn leaderless_for(&self) -> Option<Duration> {
+        let since = self.0.standing.leaderless_since()?;
+        Some(Duration::from_nanos(self.0.clock.now().since(since)))
+    }
 
     fn members(&self) -> Vec<Member> {
         let client_urls = self.0.client_urls.lock();

@@ -19,8 +19,8 @@ use quorate_storage::Wal;
 use crate::{
     clock::nanoseconds,
     flight::{self, Reason},
-    pending::Waiter,
     inspect,
+    pending::Waiter,
     shared::{ApplyInput, GROUP, RaftInput, Shared, server_error},
     slot::WakeBatch,
     snapshots::Snapshots,
@@ -40,9 +40,9 @@ pub struct RaftLoop {
     done: Vec<(GroupId, IoToken)>,
     reads: BTreeMap<u64, Vec<Waiter<()>>>,
     reads_begun: u64,
-    told_applied: u64,
     /// Who asks what this side knows, once a round's decisions are durable.
     inspectors: Vec<Waiter<RaftResponse>>,
+    told_applied: u64,
     unreachable: Vec<NodeId>,
     /// What is to be made durable once the state machine is the snapshot that goes with it. Everything else waits.
     installing: Option<NodeEffects>,
@@ -76,8 +76,8 @@ impl RaftLoop {
             done: Vec::new(),
             reads: BTreeMap::new(),
             reads_begun: 0,
-            told_applied,
             inspectors: Vec::new(),
+            told_applied,
             unreachable: Vec::new(),
             installing: None,
             end_at: None,
@@ -135,8 +135,8 @@ impl RaftLoop {
         let now = self.shared.clock.now();
         self.step_all(now);
         self.carry_out(now)?;
-        Ok(self.end_at.is_some_and(|end| end <= now || self.is_dispensable()))
         self.show()?;
+        Ok(self.end_at.is_some_and(|end| end <= now || self.is_dispensable()))
     }
 
     /// Takes what waits. Whether the node may hear of it: not while the state machine becomes a snapshot.
@@ -185,8 +185,8 @@ impl RaftLoop {
                 }
                 RaftInput::Event(event) => self.step(now, event),
                 RaftInput::Read(waiter) => waiters.push(waiter),
-                RaftInput::Applied | RaftInput::Installed => {}
                 RaftInput::Inspect(waiter) => self.inspectors.push(waiter),
+                RaftInput::Applied | RaftInput::Installed => {}
                 RaftInput::KeepRecording => self.keep_recording_beside(),
                 RaftInput::Stop => self.begin_to_stop(now),
             }
@@ -240,7 +240,6 @@ impl RaftLoop {
         outcome
     }
 
-    fn keep_recording(&self, reason: Reason) {
     /// Tells those who asked what this side knows; not while a snapshot stands before what is to be durable.
     fn show(&mut self) -> anyhow::Result<()> {
         if self.installing.is_some() || self.inspectors.is_empty() {
@@ -255,6 +254,7 @@ impl RaftLoop {
         broken.map_or(Ok(()), |broken| Err(broken.into()))
     }
 
+    fn keep_recording(&self, reason: Reason) {
         if let Some(recording) = self.recording() {
             let Shared { vfs, config, .. } = &*self.shared;
             flight::keep(&**vfs, &config.data_dir, reason, &recording);
