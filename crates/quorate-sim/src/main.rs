@@ -29,7 +29,7 @@ const COMMANDS: [Command; 6] = [
     Command { name: "help", about: "Say what there is", run: |_| Ok(help()) },
     Command {
         name: "explore",
-        about: "See every state within a bound: --bound A|B|E",
+        about: "See every state within a bound: --bound A|B|C|E|F",
         run: explore_command::run,
     },
     Command {
