@@ -147,7 +147,9 @@ pub async fn everything(endpoint: &str, to: i64) -> Result<Watch> {
         if message.canceled() {
             bail!("canceled after revision {reached}: {}", message.cancel_reason());
         }
-        let response = response(&message)?;
+        let mut response = response(&message)?;
+        // Leases may end after the revision that everybody is asked about.
+        response.events.retain(|told| told.event.pair.mod_revision <= to);
         let told = response.events.last().map(|told| told.event.pair.mod_revision);
         reached = reached.max(told.unwrap_or(0));
         watch.responses.push(response);
