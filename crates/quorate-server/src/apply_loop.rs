@@ -20,6 +20,7 @@ use quorate_node::{Apply, Entry, Envelope, NodeEvent, RoleChange};
 use quorate_raft::{EntryKind, Index, Mono, Role, SnapshotMeta};
 
 use crate::{
+    bugs::Bug,
     clock::nanoseconds,
     counts, hashes,
     pending::{Outcome, Waiter},
@@ -131,7 +132,7 @@ impl ApplyLoop {
                 ApplyInput::Hashed(outcome) => {
                     let is_stale = std::mem::take(&mut self.hash_is_stale);
                     self.hashing = false;
-                    if !is_stale {
+                    if !is_stale || self.shared.makes(Bug::StaleHashEnds) {
                         outcome?;
                     }
                 }
@@ -185,7 +186,11 @@ impl ApplyLoop {
         self.shared.reader.store(Arc::new(reader));
         self.note_sizes()?;
         counts::count_applied(&self.shared.metrics, &output);
-        self.shared.watches.publish(&output.revisions);
+        let told = match output.revisions.split_last() {
+            Some((_, told)) if self.shared.makes(Bug::EventsForgotten) => told,
+            Some(_) | None => &output.revisions,
+        };
+        self.shared.watches.publish(told);
         if !output.leases.is_empty() {
             let (now, mut lessor) = (self.shared.clock.now(), self.shared.lessor.lock());
             output.leases.iter().for_each(|change| lessor.apply(now.0, change));
@@ -251,7 +256,9 @@ impl ApplyLoop {
             applied.term,
             applied.index
         );
-        shared.lessor.lock().load(reader.leases().context("read the leases")?);
+        if !shared.makes(Bug::LeasesNotReloaded) {
+            shared.lessor.lock().load(reader.leases().context("read the leases")?);
+        }
         let revision = reader.revision();
         shared.reader.store(Arc::new(reader));
         shared.watches.restored(revision);
@@ -292,7 +299,9 @@ impl ApplyLoop {
     }
 
     fn checkpoint(&mut self) -> anyhow::Result<()> {
-        self.store.checkpoint().context("the state can't be made durable")?;
+        if !self.shared.makes(Bug::CheckpointUnsynced) {
+            self.store.checkpoint().context("the state can't be made durable")?;
+        }
         self.runs_unsynced = 0;
         self.last_checkpoint = self.shared.clock.now();
         let index = Index(self.store.applied().index);

@@ -23,6 +23,7 @@ use quorate_proto::{
 use quorate_storage::snapshot::{CHUNK_BYTES, SnapshotHead, SnapshotWriter};
 
 use crate::{
+    bugs::Bug,
     clock::nanoseconds,
     identity::{Identity as ClusterIdentity, MemberConfig},
     pending::Waiter,
@@ -64,6 +65,9 @@ impl Backend for Handle {
         #[cfg(feature = "breakable")]
         if self.0.config.breaks.stale_reads && self.0.standing.leader() == Some(self.0.identity.me)
         {
+            return Ok(());
+        }
+        if self.0.makes(Bug::ReadUnconfirmed) && self.0.standing.leads().is_some() {
             return Ok(());
         }
         let slot = Slot::here();

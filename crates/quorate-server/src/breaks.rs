@@ -6,6 +6,8 @@
 use quorate_node::LogRecord;
 use quorate_raft::{HardState, Index, Term};
 
+use crate::bugs::Bug;
+
 /// Which promises are broken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Breaks {
@@ -21,6 +23,8 @@ pub struct Breaks {
     pub power_cut: bool,
     /// A sync returns at once; what it should have made durable becomes so a second later.
     pub no_fsync: bool,
+    /// A mistake further in, for simulated servers.
+    pub bug: Option<Bug>,
 }
 
 impl Breaks {

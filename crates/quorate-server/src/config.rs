@@ -44,6 +44,8 @@ pub struct ServerConfig {
     pub reported_version: String,
     /// The size of a segment of the log; `None`: the usual one.
     pub wal_segment_bytes: Option<u64>,
+    /// How much committed content may wait for the state machine, in bytes; `None`: as much as usual.
+    pub apply_bytes_max: Option<u64>,
     /// How much memory the flight recorder takes, in bytes; 0: there is none.
     pub flight_recorder_bytes: usize,
     /// Never wait for the disk. Loses acknowledged writes in a power cut; for tests only.
@@ -102,6 +104,7 @@ impl Default for ServerConfig {
             watch_progress_notify_interval: Duration::from_secs(600),
             reported_version: "3.7.1".into(),
             wal_segment_bytes: None,
+            apply_bytes_max: None,
             flight_recorder_bytes: quorate_flight::RING_BYTES_DEFAULT,
             unsafe_no_fsync: false,
             #[cfg(feature = "breakable")]

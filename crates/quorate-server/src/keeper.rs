@@ -13,7 +13,7 @@ use quorate_proto::etcdserverpb::{
 };
 use quorate_raft::{Mono, Term};
 
-use crate::{AutoCompaction, clock::nanoseconds, shared::Shared, snapshots::Snapshots};
+use crate::{AutoCompaction, bugs::Bug, clock::nanoseconds, shared::Shared, snapshots::Snapshots};
 
 /// How often it looks.
 pub const TICK: Duration = Duration::from_millis(200);
@@ -59,7 +59,8 @@ impl Keeper {
             let mut lessor = self.shared.lessor.lock();
             (lessor.expired(now, REVOKE_BATCH_MAX), lessor.checkpoints(now))
         };
-        let scope = Scope::LeaderOf(term);
+        let unbound = self.shared.makes(Bug::RevocationUnbound);
+        let scope = if unbound { Scope::Anywhere } else { Scope::LeaderOf(term) };
         for id in expired {
             self.shared.metrics.leases_expired.increment();
             self.shared.propose(&Command::LeaseRevoke(LeaseRevokeRequest { id }), scope, None);

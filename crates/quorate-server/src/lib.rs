@@ -24,6 +24,7 @@ mod apply_loop;
 mod backend;
 #[cfg(feature = "breakable")]
 mod breaks;
+mod bugs;
 mod clock;
 mod config;
 mod counts;
@@ -47,6 +48,7 @@ pub use apply_loop::ApplyLoop;
 pub use backend::Handle;
 #[cfg(feature = "breakable")]
 pub use breaks::Breaks;
+pub use bugs::Bug;
 pub use clock::{Clock, nanoseconds};
 pub use config::{AutoCompaction, QUOTA_BYTES_DEFAULT, ServerConfig};
 pub use identity::{Identity, MemberConfig};

@@ -137,11 +137,13 @@ fn recover(
         election_timeout_ns: nanoseconds(config.election_timeout),
         ..Config::default()
     };
+    let usual = NodeConfig::new(raft, (outside.random)());
     let node_config = NodeConfig {
+        apply_bytes_max: config.apply_bytes_max.unwrap_or(usual.apply_bytes_max),
         snapshot_count: config.snapshot_count,
         snapshot_catchup_entries: config.snapshot_catchup_entries,
         flight_bytes_max: config.flight_recorder_bytes,
-        ..NodeConfig::new(raft, (outside.random)())
+        ..usual
     };
     let (now, seed) = (outside.clock.now(), (outside.random)());
     Node::recover(node_config, [start], now, seed).map_err(|(group, error)| {

@@ -1,9 +1,12 @@
 //! Bugs that others have had, brought back one at a time, so that the judges can be judged: one that never convicts is no judge.
 //!
 //! Those of the core are one-line switches in `quorate-raft`, compiled only with the feature `mutants` and chosen by
-//! `Config::mutant`. Those of a driver, from number 100 on, are switches in [`world`](crate::world).
+//! `Config::mutant`. Those of a driver, from number 100 on, are switches in [`world`](crate::world). Those between the core and the
+//! clients, from number 200 on, are switches in `quorate-server`, compiled only with the same feature; they are hunted in a
+//! [world of whole servers](crate::full).
 
-use crate::swarm::{Options, run_seed};
+use crate::full;
+use crate::swarm::{self, Options};
 use crate::world::Judge;
 
 /// Bugs of a driver, by number.
@@ -39,6 +42,13 @@ pub struct Mutant {
     pub title: &'static str,
     /// Who had it, or which rule of the paper it breaks.
     pub source: &'static str,
+}
+
+impl Mutant {
+    /// Whether only whole servers can have it.
+    pub fn is_of_servers(&self) -> bool {
+        self.number >= full::bugs::FIRST
+    }
 }
 
 const fn of(number: u16, title: &'static str, source: &'static str) -> Mutant {
@@ -129,6 +139,12 @@ pub const CATALOGUE: &[Mutant] = &[
         "a frame's checksum is not looked at",
         "what checksums on frames are for",
     ),
+    of(200, "a hash of a replaced state ends the member", "Quorate, 306243d"),
+    of(201, "a watch is not told of a run's last revision", "etcd API guarantees: reliable"),
+    of(202, "a deposed leader's end of a lease reaches the log", "etcd#15247"),
+    of(203, "the log is cut behind a state that is not durable", "etcd#13766"),
+    of(204, "leases are not read again from a snapshot", "etcd#13205"),
+    of(205, "a read is answered without asking anybody", "etcd before 2.3; Jepsen 2014"),
 ];
 
 /// Who convicted a mutant.
@@ -147,7 +163,12 @@ pub fn hunt(mutant: Mutant, first_seed: u64, seeds_max: u64, options: &Options) 
     let options = Options { mutant: mutant.number, ..options.clone() };
     (0..seeds_max).find_map(|number| {
         let seed = first_seed.wrapping_add(number);
-        let failure = run_seed(seed, &options).failure?;
+        let outcome = if mutant.is_of_servers() {
+            full::run_seed(seed, &options)
+        } else {
+            swarm::run_seed(seed, &options)
+        };
+        let failure = outcome.failure?;
         Some(Caught { judge: failure.judge, seed, seeds: number + 1 })
     })
 }

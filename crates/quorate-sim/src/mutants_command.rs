@@ -45,7 +45,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
         .map(|mutant| {
             let caught = hunt(*mutant, first, seeds, &options);
             match (folder, caught) {
-                (Some(folder), Some(caught)) => shrink_row(mutant, caught, &options, folder)?,
+                (Some(folder), Some(caught)) if !mutant.is_of_servers() => {
+                    shrink_row(mutant, caught, &options, folder)?
+                }
                 _ => print_row(mutant, caught),
             }
             Ok(caught)

@@ -1,7 +1,11 @@
 //! The simulated worlds, judged: an honest run is let go, a planted bug is convicted, cut down and convicted again.
 
 #[cfg(test)]
-#[allow(dead_code, unused_imports, reason = "the cluster of the core's own tests, of which scripts need a part")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the cluster of the core's own tests, of which scripts need a part"
+)]
 #[path = "../../quorate-raft/tests/cluster/mod.rs"]
 mod cluster;
 #[cfg(test)]

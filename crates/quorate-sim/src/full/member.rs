@@ -18,6 +18,7 @@ use quorate_server::{
 use quorate_storage::vfs::MemoryVfs;
 
 use super::{
+    bugs,
     plan::Plan,
     ports::{Backlog, Outbox},
 };
@@ -105,16 +106,18 @@ impl Member {
         let cluster: BTreeMap<_, _> = names.iter().map(|name| (name.clone(), url(name))).collect();
         let member = |number: usize| {
             let mut dice = Dice::fork(plan.seed, 0x3e3b ^ mix(number as u64));
-            let config = ServerConfig {
+            let mut config = ServerConfig {
                 name: names.get(number).cloned().unwrap_or_default(),
                 data_dir: "data".into(),
                 initial_cluster: cluster.clone(),
                 snapshot_count: plan.snapshot_count,
                 snapshot_catchup_entries: plan.catchup_entries,
                 wal_segment_bytes: Some(SEGMENT_BYTES),
+                apply_bytes_max: Some(plan.apply_bytes_max),
                 flight_recorder_bytes: FLIGHT_BYTES,
                 ..ServerConfig::default()
             };
+            bugs::switch_on(&mut config, plan.mutant);
             let identity = Identity::of(&config).ok()?;
             let drift = dice.within(0, 2 * plan.drift_ppm).cast_signed();
             let drift_ppm = drift - plan.drift_ppm.cast_signed();

@@ -1,10 +1,11 @@
 //! What goes wrong, and the end of it.
 
 use quorate_etcd::backend::Backend;
+use quorate_raft::Role;
 use quorate_storage::vfs::{CrashStyle, Faults, MemoryVfs};
 
 use super::{
-    member::Running,
+    member::{Member, Running},
     network::exponential,
     plan::{MS, Mishap, SECOND},
     world::{Event, World},
@@ -19,7 +20,7 @@ impl World {
         }
         let at = self.now + exponential(&mut self.dice, self.plan.mishap_every_ns) + MS;
         self.put(at, Event::Mishap);
-        let member = self.dice.position(self.members.len());
+        let member = self.victim();
         let lasts_ns = self.dice.within(100 * MS, 8 * SECOND);
         let until = self.now + lasts_ns;
         let number = self.dice.position(self.plan.mishaps.len());
@@ -59,6 +60,17 @@ impl World {
             }
             Mishap::Reset => self.reset(member),
         }
+    }
+
+    /// Anybody, or whoever leads.
+    fn victim(&mut self) -> usize {
+        let anybody = self.dice.position(self.members.len());
+        let leads = |member: &Member| {
+            let view = member.running.as_ref()?.raft.view()?;
+            (view.role == Role::Leader).then_some(member.number)
+        };
+        let leader = self.members.iter().find_map(leads);
+        leader.filter(|_| self.dice.chance(400_000)).unwrap_or(anybody)
     }
 
     fn crash_if_up(&mut self, member: usize) {

@@ -24,6 +24,7 @@
 //! through a membership change, which does not exist yet), and syncs that lie: a majority of such disks loses data whatever
 //! one does.
 
+pub(crate) mod bugs;
 mod call;
 mod chronicle;
 mod history;
@@ -134,9 +135,9 @@ fn play(world: &mut World) -> Result<(), Conviction> {
     }
     world.closing = true;
     let end = world.now + REST_NS;
-    while world.now < end || world.difference().is_some() {
-        if let (true, Some(difference)) = (world.now > end + LIVENESS_NS, world.difference()) {
-            return Err(Conviction::new(Judge::Liveness, difference));
+    while world.now < end || world.remainder().is_some() {
+        if let (true, Some(remainder)) = (world.now > end + LIVENESS_NS, world.remainder()) {
+            return Err(Conviction::new(Judge::Liveness, remainder));
         }
         step_for(world, 50 * MS)?;
     }
@@ -180,6 +181,14 @@ impl World {
         let waits = self.sessions.iter().find(|session| session.answers < ANSWERS_LEAST);
         let waits = waits.map(|session| format!("client {} is not answered", session.who.client));
         waits.or_else(|| self.difference())
+    }
+
+    /// What is not yet as it must be when nobody asks any more: leases end, and everybody applies everything.
+    fn remainder(&self) -> Option<String> {
+        let lease = |member: &Member| Some(member.reader()?.leases().ok()?.first()?.0);
+        let lease = self.members.iter().find_map(lease);
+        let lease = lease.map(|lease| format!("lease {lease} has not ended"));
+        self.difference().or(lease)
     }
 
     /// Who has not applied everything.

@@ -2,6 +2,7 @@
 //!
 //! Swarm testing: each seed leaves kinds of mishaps out, so that the others come more often and meet in other ways.
 
+use super::bugs;
 use crate::{dice::Dice, swarm::Options};
 
 /// One millisecond, in nanoseconds.
@@ -31,6 +32,10 @@ pub(super) struct Plan {
     /// How many applied entries pile up before the log is cut, and how many stay.
     pub(super) snapshot_count: u64,
     pub(super) catchup_entries: u64,
+    /// How much committed content may wait for a state machine, in bytes.
+    pub(super) apply_bytes_max: u64,
+    /// How long work beside may wait for its turn, at most.
+    pub(super) job_delay_ns: u64,
     pub(super) load: Load,
     /// A bug that is switched on, by its number; 0: none.
     pub(super) mutant: u16,
@@ -135,7 +140,7 @@ impl Plan {
         let members = options.voters.unwrap_or_else(|| if dice.chance(150_000) { 5 } else { 3 });
         let mishaps = Mishap::ALL.into_iter().filter(|_| dice.chance(500_000)).collect();
         let load = Self::load(&mut dice, options.rate);
-        Self {
+        let mut plan = Self {
             seed,
             members,
             safety_ns: options.seconds.unwrap_or(SECONDS) * SECOND,
@@ -149,9 +154,25 @@ impl Plan {
             drift_ppm: one_of(&mut dice, &[0, 100, 500, 20_000]),
             snapshot_count: one_of(&mut dice, &[20, 60, 200, 10_000]),
             catchup_entries: one_of(&mut dice, &[5, 20, 100]),
+            apply_bytes_max: one_of(&mut dice, &[100, 1_000, 64 << 20]),
+            job_delay_ns: one_of(&mut dice, &[MS, 100 * MS, 15 * SECOND]),
             load,
             mutant: options.mutant,
+        };
+        if options.mutant >= bugs::FIRST {
+            plan.aim();
         }
+        plan
+    }
+
+    /// For a planted bug: a world in which leadership moves, leases matter and snapshots are sent, so that few seeds are needed.
+    fn aim(&mut self) {
+        self.mishaps = vec![Mishap::Isolate, Mishap::Pause, Mishap::Crash];
+        self.mishap_every_ns = 2 * SECOND;
+        (self.snapshot_count, self.catchup_entries) = (20, 5);
+        self.job_delay_ns = 5 * SECOND;
+        self.load =
+            Load { lessees: 3, compacts: true, pause_ns: self.load.pause_ns / 2, ..self.load };
     }
 
     fn network(dice: &mut Dice) -> NetworkPlan {
@@ -171,7 +192,7 @@ impl Plan {
         Load {
             clients: usize::try_from(clients).unwrap_or(2),
             watchers: dice.position(3),
-            lessees: dice.position(2),
+            lessees: dice.position(4),
             appenders: dice.position(3),
             pause_ns: SECOND * clients / rate,
             keys: one_of(dice, &[2, 5, 12]),

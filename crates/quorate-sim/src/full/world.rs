@@ -195,7 +195,9 @@ impl World {
         }
         let until = one.paused_until;
         if until > self.now {
-            self.put(until, again());
+            // Its threads wake in any order.
+            let at = until + self.dice.below(MS);
+            self.put(at, again());
             return false;
         }
         true
@@ -329,7 +331,11 @@ impl World {
 
     fn plan_rounds(&mut self, member: usize) {
         for side in SIDES {
-            let delay_ns = self.dice.below(THREAD_DELAY_NS);
+            let most_ns = match side {
+                Side::Raft | Side::Apply => THREAD_DELAY_NS,
+                Side::Beside => self.plan.job_delay_ns,
+            };
+            let delay_ns = self.dice.below(most_ns);
             let now = self.now;
             let Some(one) = self.members.get_mut(member) else { return };
             let boot = one.boots;
@@ -387,6 +393,8 @@ impl World {
                 session.begin(&running.front, now);
                 session.poll(now, &mut self.history);
             }
+            // What was sent to a process that stands still is read when it goes on.
+            (Some(_), None) if self.dice.chance(500_000) => session.next_at = one.paused_until,
             (_, None) => session.move_on(now),
             (_, Some(call)) if reachable || call.give_up_at <= now => {
                 one.tell_time(now);

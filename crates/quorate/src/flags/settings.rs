@@ -140,6 +140,7 @@ impl Draft {
             watch_progress_notify_interval: self.progress_interval,
             reported_version: self.reported_version,
             wal_segment_bytes: None,
+            apply_bytes_max: None,
             flight_recorder_bytes: self.flight_recorder_bytes,
             unsafe_no_fsync: self.unsafe_no_fsync,
             #[cfg(feature = "breakable")]

@@ -18,7 +18,7 @@ pub(in crate::full) struct Keys(pub(in crate::full) Load);
 
 impl Trade for Keys {
     fn ask(&mut self, who: &mut Who, _: u64) -> Ask {
-        if self.0.compacts && who.dice.chance(30_000) {
+        if self.0.compacts && who.dice.chance(60_000) {
             return Ask::Compact(who.revision - who.dice.below(10).cast_signed());
         }
         let is_register = who.dice.chance(500_000);

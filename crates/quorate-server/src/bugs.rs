@@ -1,0 +1,37 @@
+//! Mistakes that were made, here or elsewhere, each behind a switch of one line: so that the judges of simulated servers can be
+//! judged. Without the feature `breakable` no switch can be on.
+
+use crate::shared::Shared;
+
+/// A mistake in what happens between the core and the clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "breakable"), allow(dead_code, reason = "nothing can switch it on"))]
+pub enum Bug {
+    /// A compaction's hash that fails since a snapshot replaced the state ends the member. Ours.
+    StaleHashEnds,
+    /// A run's last revision is not told to watches.
+    EventsForgotten,
+    /// What a deposed leader believes of a lease's end reaches the log. Source: etcd issue 15247.
+    RevocationUnbound,
+    /// The log is cut behind a state that is not durable.
+    CheckpointUnsynced,
+    /// Leases are not read again from a snapshot that was installed.
+    LeasesNotReloaded,
+    /// A member that believes to lead answers linearizable reads without asking anybody.
+    ReadUnconfirmed,
+}
+
+impl Shared {
+    /// Whether this mistake is made: never, but in a build that judges the judges.
+    #[cfg(not(feature = "breakable"))]
+    #[allow(clippy::unused_self, reason = "the same call as in a build that makes mistakes")]
+    pub(crate) const fn makes(&self, _: Bug) -> bool {
+        false
+    }
+
+    /// Whether this mistake is made.
+    #[cfg(feature = "breakable")]
+    pub(crate) fn makes(&self, bug: Bug) -> bool {
+        self.config.breaks.bug == Some(bug)
+    }
+}

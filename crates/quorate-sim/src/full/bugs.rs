@@ -1,0 +1,27 @@
+//! Bugs between the core and the clients, by their number in [`mutants`](crate::mutants).
+
+use quorate_server::{Bug, ServerConfig};
+
+/// The first number of a bug that only a world of whole servers can show.
+pub(crate) const FIRST: u16 = 200;
+
+/// Every bug and its number.
+pub(crate) const BUGS: [(u16, Bug); 6] = [
+    (200, Bug::StaleHashEnds),
+    (201, Bug::EventsForgotten),
+    (202, Bug::RevocationUnbound),
+    (203, Bug::CheckpointUnsynced),
+    (204, Bug::LeasesNotReloaded),
+    (205, Bug::ReadUnconfirmed),
+];
+
+/// Switches a bug on, in a build that has switches.
+#[cfg(feature = "mutants")]
+pub(super) fn switch_on(config: &mut ServerConfig, number: u16) {
+    let bug = BUGS.iter().find(|(known, _)| *known == number).map(|(_, bug)| *bug);
+    config.breaks.bug = bug;
+}
+
+/// Switches nothing on: this build has no switches.
+#[cfg(not(feature = "mutants"))]
+pub(super) const fn switch_on(_: &mut ServerConfig, _: u16) {}
