@@ -79,43 +79,10 @@ mod tests {
     };
 
     use quorate_flight::{Recording, replay};
-    use quorate_node::PeerMessage;
-    use quorate_raft::NodeId;
     use quorate_storage::vfs::{Faults, MemoryVfs};
 
     use super::*;
-    use crate::{Clock, Identity, Job, Jobs, Outside, Peers, ServerConfig, Started, start};
-
-    /// A server without peers, and jobs that are done at once.
-    #[derive(Debug)]
-    struct Alone;
-
-    impl Peers for Alone {
-        fn send(&self, _: NodeId, _: PeerMessage) -> bool {
-            false
-        }
-    }
-
-    impl Jobs for Alone {
-        fn run(&self, _: &'static str, job: Job) -> io::Result<()> {
-            job();
-            Ok(())
-        }
-    }
-
-    fn started(vfs: &Arc<MemoryVfs>, now: &Arc<AtomicU64>) -> Started {
-        let wal_segment_bytes = Some(1 << 20);
-        let config = ServerConfig { wal_segment_bytes, ..ServerConfig::default() };
-        let outside = Outside {
-            vfs: Arc::clone(vfs) as _,
-            clock: Clock::Simulated(Arc::clone(now)),
-            peers: Arc::new(Alone),
-            jobs: Arc::new(Alone),
-            random: Box::new(|| 7),
-            metrics: Arc::default(),
-        };
-        start(config.clone(), Identity::of(&config).unwrap(), outside).unwrap()
-    }
+    use crate::{ServerConfig, testing};
 
     /// The steps of the only recording, whose name ends like this.
     fn steps_of(vfs: &MemoryVfs, end: &str) -> u64 {
@@ -132,7 +99,7 @@ mod tests {
     #[test]
     fn a_recording_is_kept_when_it_is_asked_for() {
         let (vfs, now) = (Arc::new(MemoryVfs::new()), Arc::new(AtomicU64::new(1)));
-        let mut server = started(&vfs, &now);
+        let mut server = testing::started(&vfs, &now, ServerConfig::default());
         for _ in 0..5 {
             server.raft.round().unwrap();
             now.fetch_add(1_000_000, SeqCst);
@@ -145,7 +112,7 @@ mod tests {
     #[test]
     fn a_recording_is_kept_when_the_disk_fails() {
         let (vfs, now) = (Arc::new(MemoryVfs::new()), Arc::new(AtomicU64::new(1)));
-        let mut server = started(&vfs, &now);
+        let mut server = testing::started(&vfs, &now, ServerConfig::default());
         vfs.set_faults(Faults { fail_sync: Some(0), ..Faults::default() });
         server.raft.round().unwrap_err();
         assert!(steps_of(&vfs, "-disk.flight") >= 1);
@@ -154,7 +121,7 @@ mod tests {
     #[test]
     fn a_recording_is_kept_when_the_raft_side_panics() {
         let (vfs, now) = (Arc::new(MemoryVfs::new()), Arc::new(AtomicU64::new(1)));
-        let mut server = started(&vfs, &now);
+        let mut server = testing::started(&vfs, &now, ServerConfig::default());
         server.raft.round().unwrap();
         let outcome = catch_unwind(AssertUnwindSafe(move || {
             let _raft = server.raft;

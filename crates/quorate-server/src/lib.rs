@@ -43,6 +43,8 @@ mod shared;
 mod slot;
 mod snapshots;
 mod start;
+#[cfg(test)]
+mod testing;
 
 pub use apply_loop::ApplyLoop;
 pub use backend::Handle;

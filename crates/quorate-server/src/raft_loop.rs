@@ -399,3 +399,46 @@ impl RaftLoop {
         !leads && self.done.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+    use quorate_kv::Command;
+    use quorate_node::Scope;
+    use quorate_proto::etcdserverpb::PutRequest;
+    use quorate_storage::vfs::MemoryVfs;
+
+    use super::*;
+    use crate::{ServerConfig, testing};
+
+    /// A full apply side holds entries back. When it has room again, nothing else may have to happen before the Raft side gives
+    /// it more: no message, no timer (they once had to, so that a busy member waited for its next sign of life).
+    #[test]
+    fn room_in_a_full_apply_queue_is_heard_of_at_once() {
+        let (vfs, now) = (Arc::new(MemoryVfs::new()), Arc::new(AtomicU64::new(1)));
+        let config = ServerConfig { apply_bytes_max: Some(1), ..ServerConfig::default() };
+        let mut server = testing::started(&vfs, &now, config);
+        while server.raft.view().is_some_and(|view| view.role != Role::Leader) {
+            server.raft.round().unwrap();
+            server.apply.round().unwrap();
+            now.fetch_add(1_000_000, SeqCst);
+        }
+        for key in 0..8_u8 {
+            let request = PutRequest { key: vec![key].into(), ..PutRequest::default() };
+            server.handle.0.propose(&Command::Put(request), Scope::Anywhere, None);
+        }
+        let mut turns = 0;
+        while server.handle.0.standing.applied() < 9 {
+            turns += 1;
+            assert!(turns < 100, "applied {}", server.handle.0.standing.applied());
+            assert!(server.raft.is_ready() || server.apply.is_ready(), "both sides wait");
+            if server.raft.is_ready() {
+                server.raft.round().unwrap();
+            }
+            if server.apply.is_ready() {
+                server.apply.round().unwrap();
+            }
+        }
+    }
+}

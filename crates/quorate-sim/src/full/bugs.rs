@@ -1,12 +1,15 @@
 //! Bugs between the core and the clients, by their number in [`mutants`](crate::mutants).
 
-use quorate_server::{Bug, ServerConfig};
+#[cfg(feature = "mutants")]
+use quorate_server::Bug;
+use quorate_server::ServerConfig;
 
 /// The first number of a bug that only a world of whole servers can show.
 pub(crate) const FIRST: u16 = 200;
 
 /// Every bug and its number.
-pub(crate) const BUGS: [(u16, Bug); 6] = [
+#[cfg(feature = "mutants")]
+const BUGS: [(u16, Bug); 6] = [
     (200, Bug::StaleHashEnds),
     (201, Bug::EventsForgotten),
     (202, Bug::RevocationUnbound),

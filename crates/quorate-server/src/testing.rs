@@ -1,0 +1,44 @@
+//! A server for tests: one member alone, on a disk in memory, driven by hand.
+
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use quorate_node::PeerMessage;
+use quorate_raft::NodeId;
+use quorate_storage::vfs::MemoryVfs;
+
+use crate::{Clock, Identity, Job, Jobs, Outside, Peers, ServerConfig, Started, start};
+
+/// No peers, and jobs that are done at once.
+#[derive(Debug)]
+struct Alone;
+
+impl Peers for Alone {
+    fn send(&self, _: NodeId, _: PeerMessage) -> bool {
+        false
+    }
+}
+
+impl Jobs for Alone {
+    fn run(&self, _: &'static str, job: Job) -> io::Result<()> {
+        job();
+        Ok(())
+    }
+}
+
+/// Starts it with these settings, but for small segments of the log.
+pub(crate) fn started(vfs: &Arc<MemoryVfs>, now: &Arc<AtomicU64>, config: ServerConfig) -> Started {
+    let config = ServerConfig { wal_segment_bytes: Some(1 << 20), ..config };
+    let outside = Outside {
+        vfs: Arc::clone(vfs) as _,
+        clock: Clock::Simulated(Arc::clone(now)),
+        peers: Arc::new(Alone),
+        jobs: Arc::new(Alone),
+        random: Box::new(|| 7),
+        metrics: Arc::default(),
+    };
+    let identity = Identity::of(&config).unwrap();
+    start(config, identity, outside).unwrap()
+}
