@@ -427,7 +427,15 @@ mod tests {
         for key in 0..8_u8 {
             let request = PutRequest { key: vec![key].into(), ..PutRequest::default() };
             server.handle.0.propose(&Command::Put(request), Scope::Anywhere, None);
+            while server.raft.is_ready() {
+                server.raft.round().unwrap();
+            }
         }
+        assert_eq!(
+            server.handle.0.standing.commit(),
+            9,
+            "the first entry of a term and eight more"
+        );
         let mut turns = 0;
         while server.handle.0.standing.applied() < 9 {
             turns += 1;

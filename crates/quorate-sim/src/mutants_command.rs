@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
             let caught = hunt(*mutant, first, seeds, &options);
             match (folder, caught) {
                 (Some(folder), Some(caught)) if !mutant.is_of_servers() => {
-                    shrink_row(mutant, caught, &options, folder)?
+                    shrink_row(mutant, caught, &options, folder)?;
                 }
                 _ => print_row(mutant, caught),
             }
