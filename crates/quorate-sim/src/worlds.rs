@@ -52,8 +52,8 @@ pub(crate) fn options(arguments: &Arguments) -> Result<Options, String> {
         Ok(arguments.number(name)?.and_then(|number| usize::try_from(number).ok()))
     };
     let mutant = arguments.number("mutant")?.unwrap_or(0);
-    if (1..100).contains(&mutant) && !cfg!(feature = "mutants") {
-        return Err("--mutant below 100 needs a build with --features mutants".to_owned());
+    if mutant != 0 && !(100..200).contains(&mutant) && !cfg!(feature = "mutants") {
+        return Err("--mutant of a core or a server needs --features mutants".to_owned());
     }
     Ok(Options {
         voters: size("members")?,
