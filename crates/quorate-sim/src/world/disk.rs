@@ -118,8 +118,8 @@ pub struct Disk {
     pub damage: Option<Part>,
     /// No write is taken.
     pub is_full: bool,
-    /// What the image was before it was lost. It was promised, and counts as promised.
-    ghost: Option<Image>,
+    /// What the image was before it was lost, each time. It was promised, and counts as promised.
+    ghosts: Vec<Image>,
 }
 
 impl Disk {
@@ -145,7 +145,7 @@ impl Disk {
         let Some(platter) = self.platter.take() else { return false };
         let (held, left) = (self.image.summary(), platter.summary());
         if held != left {
-            self.ghost = Some(std::mem::replace(&mut self.image, platter));
+            self.ghosts.push(std::mem::replace(&mut self.image, platter));
         }
         held != left
     }
@@ -166,12 +166,12 @@ impl Disk {
     pub fn wipe(&mut self) {
         self.forget();
         self.platter = None;
-        self.ghost = Some(std::mem::take(&mut self.image));
+        self.ghosts.push(std::mem::take(&mut self.image));
     }
 
     /// Whether this entry is durable here, or was promised before the disk was lost.
     pub fn vouches_for(&self, id: EntryId) -> bool {
-        self.image.log.holds(id) || self.ghost.as_ref().is_some_and(|ghost| ghost.log.holds(id))
+        self.image.log.holds(id) || self.ghosts.iter().any(|ghost| ghost.log.holds(id))
     }
 
     /// Whether this member voted for `leader` in `term`, or moved on to a later one, in which that can't be told any more.
@@ -179,7 +179,6 @@ impl Disk {
         let voted = |state: HardState| {
             state.term > term || (state.term == term && state.vote == Some(leader))
         };
-        voted(self.image.hard_state)
-            || self.ghost.as_ref().is_some_and(|ghost| voted(ghost.hard_state))
+        voted(self.image.hard_state) || self.ghosts.iter().any(|ghost| voted(ghost.hard_state))
     }
 }
