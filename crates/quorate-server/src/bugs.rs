@@ -5,7 +5,6 @@ use crate::shared::Shared;
 
 /// A mistake in what happens between the core and the clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "breakable"), allow(dead_code, reason = "nothing can switch it on"))]
 pub enum Bug {
     /// A compaction's hash that fails since a snapshot replaced the state ends the member. Ours.
     StaleHashEnds,

@@ -44,12 +44,12 @@ const COMMANDS: [Command; 6] = [
     },
     Command {
         name: "run",
-        about: "Run seeds: --seeds N --first-seed N --also FILE --hashes FILE --atlas off | --seed S --chart FILE.html | --script FILE",
+        about: "Run seeds: --world core|full --seeds N --first-seed N --also FILE --hashes FILE --atlas off | --seed S --chart FILE.html | --script FILE",
         run: run_command::run,
     },
     Command {
         name: "shrink",
-        about: "Cut a failing run down and write its script: --seed S --mutant N --tries N --out DIR",
+        about: "Cut a failing run of the core world down and write its script: --seed S --mutant N --tries N --out DIR",
         run: shrink_command::shrink,
     },
 ];

@@ -9,7 +9,7 @@ use quorate_sim::swarm::{Options, shrink_best, tell};
 use crate::cli::Arguments;
 use crate::output::write_out;
 use crate::shrink_command::{ENOUGH, TRIES};
-use crate::worlds::{WORLD_OPTIONS, options};
+use crate::worlds::{WORLD_OPTIONS, only_core, options};
 
 /// After how many seeds a bug counts as not caught.
 const SEEDS_MAX: u64 = 2_000;
@@ -22,6 +22,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
     if !cfg!(feature = "mutants") {
         return Err("the bugs are compiled in only with --features mutants".to_owned());
     }
+    only_core(&arguments)?;
     let options = options(&arguments)?;
     let first = arguments.number("first-seed")?.unwrap_or(0);
     let seeds = arguments.number("seeds")?.unwrap_or(SEEDS_MAX);

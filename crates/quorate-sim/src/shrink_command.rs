@@ -8,7 +8,7 @@ use quorate_sim::swarm::{Options, Outcome, Shrunk, shrink_best, tell};
 
 use crate::cli::Arguments;
 use crate::output::{out_file, write_chart, write_out};
-use crate::worlds::{WORLD_OPTIONS, options};
+use crate::worlds::{WORLD_OPTIONS, only_core, options};
 
 /// A story with no more events is short enough.
 pub(crate) const ENOUGH: usize = 30;
@@ -20,6 +20,7 @@ pub(crate) fn shrink(arguments: &[String]) -> Result<ExitCode, String> {
     let mut known = vec!["seed", "tries", "out"];
     known.extend(WORLD_OPTIONS);
     let arguments = Arguments::parse(arguments, &known)?;
+    only_core(&arguments)?;
     let options = options(&arguments)?;
     let seed = arguments.number("seed")?.ok_or("--seed is missing")?;
     let tries = arguments.number("tries")?.and_then(|tries| usize::try_from(tries).ok());

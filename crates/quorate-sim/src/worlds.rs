@@ -46,6 +46,14 @@ pub(crate) fn world(arguments: &Arguments) -> Result<World, String> {
     })
 }
 
+/// Refuses every world but that of cores, for what is made for it alone.
+pub(crate) fn only_core(arguments: &Arguments) -> Result<(), String> {
+    match arguments.text("world") {
+        None | Some("core") => Ok(()),
+        Some(other) => Err(format!("--world {other}: this works in the core world only")),
+    }
+}
+
 /// Reads the options that say what world it is.
 pub(crate) fn options(arguments: &Arguments) -> Result<Options, String> {
     let size = |name| -> Result<Option<usize>, String> {
@@ -54,6 +62,15 @@ pub(crate) fn options(arguments: &Arguments) -> Result<Options, String> {
     let mutant = arguments.number("mutant")?.unwrap_or(0);
     if mutant != 0 && !(100..200).contains(&mutant) && !cfg!(feature = "mutants") {
         return Err("--mutant of a core or a server needs --features mutants".to_owned());
+    }
+    let is_full = arguments.text("world") == Some("full");
+    if mutant != 0 && is_full != (mutant >= 200) {
+        return Err(format!(
+            "--mutant {mutant} is of the other world: from 200 on, of --world full"
+        ));
+    }
+    if is_full && arguments.text("learners").is_some() {
+        return Err("--learners: the full world has none".to_owned());
     }
     Ok(Options {
         voters: size("members")?,
