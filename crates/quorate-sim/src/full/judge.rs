@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use quorate_check::etcd::RevisionEvents;
 use quorate_kv::{ReadError, Reader, RequestError};
-use quorate_raft::{Role, View};
+use quorate_raft::{NodeId, Role, View};
 
 use super::{member::Member, wire};
 use crate::world::{Conviction, Judge};
@@ -37,6 +37,14 @@ pub(super) struct Witness {
 
 type State = (u64, i64, i64);
 
+/// What a member has told to be durable: the end of its log, its term, its vote.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
+    pub(super) durable: u64,
+    pub(super) term: u64,
+    pub(super) vote: Option<NodeId>,
+}
+
 /// What was last seen of a member.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
@@ -44,6 +52,8 @@ struct Seen {
     term: u64,
     commit: u64,
     durable: u64,
+    last_term: u64,
+    vote: Option<NodeId>,
     applied: u64,
     revision: i64,
 }
@@ -68,9 +78,10 @@ impl Witness {
         self.committed
     }
 
-    /// How far a member has told that its log is durable.
-    pub(super) fn durable(&self, member: usize) -> u64 {
-        self.seen.get(member).map_or(0, |seen| seen.durable)
+    /// What a member has told to be durable.
+    pub(super) fn told(&self, member: usize) -> Told {
+        let seen = self.seen.get(member).copied().unwrap_or_default();
+        Told { durable: seen.durable, term: seen.term, vote: seen.vote }
     }
 
     /// Looks at a member after it did something. One that is `excused` may be unreadable: its disk was told to fail.
@@ -94,7 +105,10 @@ impl Witness {
         let (term, commit, durable) = (view.term.0, view.commit.0, view.durable.0);
         if seen.boot != boot {
             let (had, has) = (seen.durable, view.last.index.0);
-            hold(has >= had, Judge::DiskMonotony, || {
+            // A later leader may have replaced what this member did not know to be committed, in the very step in which it
+            // died. Within a term nothing is ever replaced.
+            let is_kept = has >= had.min(seen.commit) && view.last.term.0 != seen.last_term;
+            hold(has >= had || is_kept, Judge::DiskMonotony, || {
                 format!("member {number} told that {had} is durable and starts again with {has}")
             })?;
             *seen = Seen { boot, term, commit, durable, ..Seen::default() };
@@ -104,6 +118,7 @@ impl Witness {
             format!("member {number} goes from {before:?} back to {:?}", (term, commit))
         })?;
         (seen.term, seen.commit, seen.durable) = (term, commit, durable);
+        (seen.last_term, seen.vote) = (view.last.term.0, view.vote);
         if view.role == Role::Leader {
             let leader = *self.leaders.entry(term).or_insert(number);
             hold(leader == number, Judge::ElectionSafety, || {

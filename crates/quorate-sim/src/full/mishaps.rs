@@ -5,6 +5,7 @@ use quorate_raft::Role;
 use quorate_storage::vfs::{CrashStyle, Faults, MemoryVfs};
 
 use super::{
+    judge::Told,
     member::{Member, Running},
     network::exponential,
     plan::{MS, Mishap, SECOND},
@@ -130,7 +131,7 @@ impl World {
         let now = self.now;
         let Some(member) = self.members.get_mut(number) else { return Ok(()) };
         // A lost machine may lose the marks that tell damage to the very last batch from a torn one: docs/formats/wal.md.
-        let durable = if member.power_was_lost { 0 } else { self.witness.durable(number) };
+        let told = if member.power_was_lost { Told::default() } else { self.witness.told(number) };
         let good = member.disk.crashed_copy(CrashStyle::KeepAll, 0);
         let bad = member.disk.crashed_copy(CrashStyle::KeepAll, 0);
         let files: Vec<_> =
@@ -141,7 +142,7 @@ impl World {
         let Ok(truth) = member.start_on(&good, now) else { return Ok(()) };
         let Ok(shown) = member.start_on(&bad, now) else { return Ok(()) };
         let place = format!("{} at {offset}, bit {bit}", path.display());
-        compare(&truth, &shown, durable).map_err(|what| {
+        compare(&truth, &shown, told).map_err(|what| {
             let detail = format!("member {number} starts with a flipped bit ({place}): {what}");
             Conviction::new(Judge::Corruption, detail)
         })?;
@@ -176,7 +177,7 @@ impl World {
 }
 
 /// What a server with a flipped bit shows that it must not.
-fn compare(truth: &Running, shown: &Running, durable: u64) -> Result<(), String> {
+fn compare(truth: &Running, shown: &Running, told: Told) -> Result<(), String> {
     let (right, wrong) = (truth.handle.reader(), shown.handle.reader());
     if right.applied() != wrong.applied() {
         return Err(format!("applied {:?} instead of {:?}", wrong.applied(), right.applied()));
@@ -188,10 +189,13 @@ fn compare(truth: &Running, shown: &Running, durable: u64) -> Result<(), String>
         return Err(format!("the state is {wrong:?} instead of {right:?}"));
     }
     let (Some(right), Some(wrong)) = (truth.raft.view(), shown.raft.view()) else { return Ok(()) };
-    if wrong.last.index.0 < durable {
-        return Err(format!("its log ends at {}, but {durable} is durable", wrong.last));
+    if wrong.last.index.0 < told.durable.min(right.last.index.0) {
+        return Err(format!("its log ends at {} instead of {}", wrong.last, right.last));
     }
-    if wrong.last == right.last && (wrong.term, wrong.vote) != (right.term, right.vote) {
+    // Of a step in which the process died, nothing was told: its record may go.
+    let is_back = wrong.term.0 < told.term.min(right.term.0);
+    let forgets = wrong.term.0 == told.term && told.vote.is_some() && wrong.vote != told.vote;
+    if is_back || forgets {
         return Err(format!(
             "term and vote are {:?} instead of {:?}",
             (wrong.term, wrong.vote),
