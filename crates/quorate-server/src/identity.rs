@@ -95,7 +95,7 @@ impl Identity {
         );
         fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         let path = dir.join(IDENTITY_FILE);
-        match fs::read_to_string(&path) {
+        match fs::read(&path) {
             Ok(found) => self.compare(&path, &found).map(|()| true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.write(dir, &path).with_context(|| format!("write {}", path.display()))?;
@@ -109,16 +109,17 @@ impl Identity {
         format!("{IDENTITY_VERSION}\ncluster {:016x}\nmember {:016x}\n", self.cluster_id, self.me.0)
     }
 
-    fn compare(&self, path: &Path, found: &str) -> anyhow::Result<()> {
+    fn compare(&self, path: &Path, found: &[u8]) -> anyhow::Result<()> {
         let expected = self.text();
-        if found == expected {
+        if found == expected.as_bytes() {
             return Ok(());
         }
+        let same = expected.bytes().zip(found).take_while(|(byte, there)| byte == *there).count();
         let line = |text: &str| text.lines().skip(1).collect::<Vec<_>>().join(", ");
         anyhow::bail!(
-            "{} belongs to {}, but the configuration says {}: wrong data directory, token or peer URLs",
+            "{} belongs to {}, but the configuration says {} (different from offset {same} on): wrong data directory, token or peer URLs, or a damaged file",
             path.display(),
-            line(found),
+            line(&String::from_utf8_lossy(found)),
             line(&expected)
         )
     }
@@ -190,6 +191,23 @@ mod tests {
         assert_eq!(other.cluster_id, one.cluster_id);
         let error = other.claim(dir.path()).unwrap_err().to_string();
         assert!(error.contains("identity belongs to"), "{error}");
+    }
+
+    #[test]
+    fn a_flipped_bit_is_refused_with_its_file_and_offset() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = Identity::of(&config(&["a", "b"], "a")).unwrap();
+        one.claim(dir.path()).unwrap();
+        let path = dir.path().join(IDENTITY_FILE);
+        let good = fs::read(&path).unwrap();
+        for bit in 0..8 * good.len() {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, bad).unwrap();
+            let error = one.claim(dir.path()).unwrap_err().to_string();
+            assert!(error.contains("identity belongs to"), "{error}");
+            assert!(error.contains(&format!("offset {} on", bit / 8)), "{error}");
+        }
     }
 
     #[test]
