@@ -7,6 +7,7 @@
 //! Left out: users, roles, snapshots, locks and elections; TLS and passwords; the `protobuf` format.
 
 mod args;
+mod connector;
 mod endpoint;
 mod go;
 mod json;

@@ -1,6 +1,6 @@
 //! `lease grant revoke timetolive list keep-alive`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use quorate_proto::etcdserverpb::{
@@ -9,13 +9,15 @@ use quorate_proto::etcdserverpb::{
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
 use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::{
     args::{bad_arguments, coded, lease_id},
     exit, go, json,
     print::{Answer, Lines},
-    session::{self, CallError, Session, within},
+    session::{self, CallError, RESUME_PAUSE, Session, leader_required, within},
 };
 use crate::{Failure, output};
 
@@ -119,39 +121,120 @@ async fn list(session: &Session) -> Result<(), Failure> {
     session.show(&session.call(client.lease_leases(LeaseLeasesRequest {})).await?)
 }
 
+/// Renews a lease for as long as somebody answers, at whichever endpoint, and ends with an error when nobody has for the
+/// lease's whole time: it is lost then, and whoever relies on it must hear so.
 async fn keep_alive(session: &Session, args: &KeepAliveArgs) -> Result<(), Failure> {
     let id = only(&args.arguments, "lease keep-alive command needs lease ID as argument")?;
-    let id = lease_id(id, "lease ID arg")?;
-    let mut client = session::lease(session.connect().await?);
-    let (sender, requests) = tokio::sync::mpsc::channel(1);
-    let ask = || sender.send(LeaseKeepAliveRequest { id });
-    // The channel has room for the first request.
-    let _ = ask().await;
-    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
-    let mut answers =
-        client.lease_keep_alive(requests).await.map_err(CallError::from)?.into_inner();
+    let mut keeper = Keeper::new(lease_id(id, "lease ID arg")?);
     loop {
-        let answer = next(session, &mut answers).await?;
-        if answer.ttl <= 0 {
-            return gone(id, args.once);
+        match keeper.renew(session).await {
+            Ok(answer) if answer.ttl <= 0 => return gone(keeper.id, args.once),
+            Ok(answer) => {
+                session.show(&answer)?;
+                if args.once {
+                    return Ok(());
+                }
+                tokio::time::sleep(keeper.third()).await;
+            }
+            Err(_) if keeper.may_try_again(session) => tokio::time::sleep(RESUME_PAUSE).await,
+            Err(error) => return Err(keeper.lost(error)),
         }
-        session.show(&answer)?;
-        if args.once {
-            return Ok(());
-        }
-        let third = answer.ttl.unsigned_abs().saturating_mul(1000) / 3;
-        tokio::time::sleep(Duration::from_millis(third)).await;
-        // When the stream has broken, the next answer says so.
-        let _ = ask().await;
     }
 }
 
-async fn next(
-    session: &Session,
-    answers: &mut Streaming<LeaseKeepAliveResponse>,
-) -> Result<LeaseKeepAliveResponse, Failure> {
-    let answer = within(session.global.command_timeout, answers.message()).await?;
-    answer.ok_or_else(|| coded(1, "the server ended the stream"))
+/// Requests, and their answers.
+type KeepAliveStream = (mpsc::Sender<LeaseKeepAliveRequest>, Streaming<LeaseKeepAliveResponse>);
+
+/// Renews one lease.
+struct Keeper {
+    id: i64,
+    stream: Option<KeepAliveStream>,
+    /// How often it failed: the endpoint that is asked first, counted round and round.
+    turn: usize,
+    /// When the last renewal that was acknowledged was asked for, and for how long it is.
+    renewed: Option<(Instant, Duration)>,
+}
+
+impl Keeper {
+    fn new(id: i64) -> Self {
+        Self { id, stream: None, turn: 0, renewed: None }
+    }
+
+    /// Renews once, on the open stream or on one to the next endpoint.
+    async fn renew(&mut self, session: &Session) -> Result<LeaseKeepAliveResponse, CallError> {
+        let began = Instant::now();
+        let answer = self.ask(session).await;
+        match &answer {
+            Ok(answer) => {
+                let ttl = Duration::from_secs(answer.ttl.max(0).unsigned_abs());
+                self.renewed = Some((began, ttl));
+            }
+            Err(_) => self.turn = self.turn.wrapping_add(1),
+        }
+        answer
+    }
+
+    async fn ask(&mut self, session: &Session) -> Result<LeaseKeepAliveResponse, CallError> {
+        let patience = self.patience(session);
+        let (sender, mut answers) = match self.stream.take() {
+            // When the stream has broken, the next answer says so.
+            Some((sender, answers)) => {
+                let _ = sender.send(LeaseKeepAliveRequest { id: self.id }).await;
+                (sender, answers)
+            }
+            None => self.open(session, patience).await?,
+        };
+        let answer = within(patience, answers.message()).await?;
+        let answer =
+            answer.ok_or_else(|| CallError { text: "the server ended the stream".into() })?;
+        self.stream = Some((sender, answers));
+        Ok(answer)
+    }
+
+    /// A stream whose first request is on its way: etcd answers the call itself with the first renewal.
+    async fn open(
+        &self,
+        session: &Session,
+        patience: Duration,
+    ) -> Result<KeepAliveStream, CallError> {
+        let mut client = session::lease(session.connect_from(self.turn).await?);
+        let (sender, requests) = mpsc::channel(1);
+        // The channel has room for it.
+        let _ = sender.send(LeaseKeepAliveRequest { id: self.id }).await;
+        let requests = leader_required(ReceiverStream::new(requests));
+        let answers = within(patience, client.lease_keep_alive(requests)).await?;
+        Ok((sender, answers.into_inner()))
+    }
+
+    /// How long one attempt may take: two more must fit in before the lease is lost.
+    fn patience(&self, session: &Session) -> Duration {
+        let limit = session.global.command_timeout;
+        self.renewed.map_or(limit, |_| limit.min(self.third()))
+    }
+
+    fn third(&self) -> Duration {
+        self.renewed.map_or(Duration::ZERO, |(_, ttl)| ttl / 3)
+    }
+
+    /// Before the first renewal every endpoint is asked once; later there is time until the lease ends.
+    fn may_try_again(&self, session: &Session) -> bool {
+        match self.renewed {
+            None => self.turn < session.endpoints().len(),
+            Some((since, ttl)) => since.elapsed() < ttl,
+        }
+    }
+
+    fn lost(&self, error: CallError) -> Failure {
+        let Some((_, ttl)) = self.renewed else { return error.into() };
+        let (id, ttl) = (self.id, ttl.as_secs());
+        coded(
+            1,
+            format!(
+                "lease {id:016x} was not renewed for its {ttl} s and has ended, unless somebody else renews it: {}",
+                error.text
+            ),
+        )
+    }
 }
 
 fn gone(id: i64, once: bool) -> Result<(), Failure> {

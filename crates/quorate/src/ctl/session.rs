@@ -7,12 +7,14 @@ use quorate_proto::grpc::{
     maintenance_client::MaintenanceClient, watch_client::WatchClient,
 };
 use tonic::{
-    Code, Response, Status,
+    Code, Request, Response, Status,
+    metadata::MetadataValue,
     transport::{Channel, Endpoint},
 };
 
 use super::{
     args::{Global, coded},
+    connector::Connector,
     print::{self, Answer, Format},
 };
 use crate::Failure;
@@ -22,6 +24,9 @@ const ANSWER_BYTES_MAX: usize = i32::MAX as usize;
 
 /// What etcdctl says when there is no answer in time.
 const LATE: &str = "context deadline exceeded";
+
+/// How long to wait before a broken stream is taken up again, at the next endpoint.
+pub(super) const RESUME_PAUSE: Duration = Duration::from_millis(200);
 
 /// One run of `ctl`.
 #[derive(Clone, Debug)]
@@ -76,13 +81,25 @@ impl Session {
         print::show(self.format, self.global.hex, answer)
     }
 
-    /// A connection to the first endpoint that takes one.
+    /// A connection to the first endpoint whose server answers.
     ///
     /// # Errors
     /// When none does: each with its reason.
     pub(super) async fn connect(&self) -> Result<Channel, CallError> {
+        self.connect_from(0).await
+    }
+
+    /// The same, but the endpoint at `turn`, counted round and round, is asked first: whoever has lost one endpoint begins
+    /// with the next.
+    ///
+    /// # Errors
+    /// See [`Session::connect`].
+    pub(super) async fn connect_from(&self, turn: usize) -> Result<Channel, CallError> {
+        let mut endpoints = self.endpoints();
+        let first = turn.checked_rem(endpoints.len()).unwrap_or_default();
+        endpoints.rotate_left(first);
         let mut problems = Vec::new();
-        for endpoint in self.endpoints() {
+        for endpoint in endpoints {
             match self.connect_to(&endpoint).await {
                 Ok(channel) => return Ok(channel),
                 Err(error) => problems.push(error.text),
@@ -94,7 +111,7 @@ impl Session {
     /// A connection to this endpoint.
     ///
     /// # Errors
-    /// When it takes none in time.
+    /// When there is none in time, or no server that speaks.
     pub(super) async fn connect_to(&self, endpoint: &str) -> Result<Channel, CallError> {
         let problem = |text: String| CallError { text: format!("{endpoint}: {text}") };
         let url = match endpoint.split_once("://") {
@@ -107,10 +124,21 @@ impl Session {
         let target = Endpoint::try_from(url)
             .map_err(|error| problem(error.to_string()))?
             .connect_timeout(self.global.dial_timeout)
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(self.global.keepalive_time)
             .keep_alive_timeout(self.global.keepalive_timeout);
-        target.connect().await.map_err(|error| problem(with_causes(&error)))
+        let (connector, spoke) = Connector::new();
+        let channel = target
+            .connect_with_connector(connector)
+            .await
+            .map_err(|error| problem(with_causes(&error)))?;
+        match tokio::time::timeout(self.global.dial_timeout, spoke).await {
+            Ok(Ok(())) => Ok(channel),
+            Ok(Err(_)) => Err(problem("the connection was closed before the server spoke".into())),
+            Err(_) => Err(problem(format!(
+                "it takes connections, but no server has spoken within {:?} (--dial-timeout)",
+                self.global.dial_timeout
+            ))),
+        }
     }
 
     /// Makes one call; it may take as long as `--command-timeout` says.
@@ -135,6 +163,14 @@ pub(super) async fn within<T>(
 ) -> Result<T, CallError> {
     let outcome = tokio::time::timeout(patience, call).await;
     Ok(outcome.map_err(|_| CallError { text: LATE.to_owned() })??)
+}
+
+/// A call that ends with "no leader" where its member has lost the cluster, so that it goes on at another (etcd's
+/// `WithRequireLeader`; etcdctl asks so for watches and for keeping leases alive).
+pub(super) fn leader_required<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+    request
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {

@@ -1,6 +1,7 @@
 //! `watch`: changes as they happen, for one range, or for several in interactive mode.
 //!
-//! A watch whose server goes away goes on at another endpoint, from the revision behind the last one it has shown.
+//! A watch whose server goes away, or has lost its cluster, goes on at the next endpoint, with the first change that it has
+//! not shown. [`Position`] knows which that is.
 
 use std::{
     ffi::OsString,
@@ -8,7 +9,6 @@ use std::{
     process::Command,
     sync::Arc,
     thread,
-    time::Duration,
 };
 
 use clap::{Args, Parser};
@@ -22,18 +22,16 @@ use quorate_proto::{
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming, transport::Channel};
 
 use super::{
     args::{bad_arguments, bytes, coded, no_end, prefix_end},
     exit, go, json,
     print::{Answer, Lines},
-    session::{self, CallError, Session},
+    session::{self, CallError, RESUME_PAUSE, Session, leader_required, within},
     txn,
 };
 use crate::{Failure, output};
-
-/// How long to wait before a broken watch is taken up again.
-const RESUME_PAUSE: Duration = Duration::from_millis(200);
 
 /// `watch`
 #[derive(Clone, Debug, Args)]
@@ -80,7 +78,7 @@ pub(super) async fn run(session: &Session, args: WatchArgs) -> Result<(), Failur
         return interactive(&Arc::new(session.clone())).await;
     }
     let request = request(args.arguments, &args.options)?;
-    Watch { request, exec: args.exec, asks: None }.run(session).await
+    Watch::new(request, args.exec).run(session).await
 }
 
 fn request(
@@ -161,7 +159,7 @@ fn line_watch(line: &str) -> Result<Line, Failure> {
     let LineArgs { watch } =
         LineArgs::try_parse_from(words).map_err(|error| Failure::Usage(error.to_string()))?;
     let request = request(watch.arguments, &watch.options)?;
-    Ok(Line::Watch(Watch { request, exec: watch.exec, asks: None }))
+    Ok(Line::Watch(Watch::new(request, watch.exec)))
 }
 
 fn input_lines() -> io::Result<mpsc::UnboundedReceiver<String>> {
@@ -177,59 +175,108 @@ fn input_lines() -> io::Result<mpsc::UnboundedReceiver<String>> {
     Ok(lines)
 }
 
+/// From where a watch goes on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Position {
+    /// A server has taken the watch.
+    created: bool,
+    /// The first revision that is still to be shown; 0: the first one after the watch is created.
+    next_revision: i64,
+}
+
+impl Position {
+    /// Everything in `answer` is about to be shown.
+    ///
+    /// A header's revision says how far the watch is only where nothing is on the way: in the answer to its creation, if it
+    /// begins "now", and in reports of progress. The header of changes is the store's revision in etcd, and a watch that
+    /// catches up gets a thousand revisions at a time: the last change counts there (etcd's client: `nextRev`).
+    fn pass(&mut self, answer: &WatchResponse) {
+        let header = answer.header.as_ref().map_or(0, |header| header.revision);
+        let last =
+            answer.events.last().and_then(|event| event.kv.as_ref()).map(|kv| kv.mod_revision);
+        let begins_now = answer.created && self.next_revision == 0;
+        let is_progress = !answer.created && last.is_none();
+        let shown = last.or((begins_now || is_progress).then_some(header));
+        self.created |= answer.created;
+        if let Some(shown) = shown {
+            self.next_revision = self.next_revision.max(shown.saturating_add(1));
+        }
+    }
+}
+
 /// One watch.
 struct Watch {
     request: WatchCreateRequest,
+    position: Position,
     exec: Vec<OsString>,
     /// Asks for its progress.
     asks: Option<mpsc::Receiver<()>>,
 }
 
 impl Watch {
+    fn new(request: WatchCreateRequest, exec: Vec<OsString>) -> Self {
+        let position = Position { created: false, next_revision: request.start_revision };
+        Self { request, position, exec, asks: None }
+    }
+
     async fn run(mut self, session: &Session) -> Result<(), Failure> {
-        let mut served = false;
-        loop {
-            match self.stream(session, &mut served).await? {
+        for turn in 0.. {
+            let broken = match session.connect_from(turn).await {
+                Ok(channel) => self.stream(session, channel).await?,
                 // Not even a first connection: there is nothing to take up again.
-                Some(error) if !served => return Err(error.into()),
-                _ => tokio::time::sleep(RESUME_PAUSE).await,
+                Err(error) if !self.position.created => return Err(error.into()),
+                Err(error) => error,
+            };
+            if !self.position.created && turn + 1 >= session.endpoints().len() {
+                return Err(broken.into());
             }
+            tokio::time::sleep(RESUME_PAUSE).await;
         }
+        Ok(())
     }
 
     /// Watches on one connection until it breaks; gives what broke it.
-    async fn stream(
-        &mut self,
-        session: &Session,
-        served: &mut bool,
-    ) -> Result<Option<CallError>, Failure> {
-        let channel = match session.connect().await {
-            Ok(channel) => channel,
-            Err(error) => return Ok(Some(error)),
-        };
+    async fn stream(&mut self, session: &Session, channel: Channel) -> Result<CallError, Failure> {
         let (requests, outgoing) = mpsc::channel(2);
+        let start_revision = self.position.next_revision;
+        let create = WatchCreateRequest { start_revision, ..self.request.clone() };
         // The channel has room for it.
-        let _ = requests.send(ask(RequestUnion::CreateRequest(self.request.clone()))).await;
-        let opened = session::watch(channel).watch(ReceiverStream::new(outgoing)).await;
-        let mut answers = match opened {
-            Ok(answers) => answers.into_inner(),
-            Err(status) => return Ok(Some(status.into())),
+        let _ = requests.send(ask(RequestUnion::CreateRequest(create))).await;
+        let outgoing = leader_required(ReceiverStream::new(outgoing));
+        let opening = async {
+            let mut answers = session::watch(channel).watch(outgoing).await?.into_inner();
+            Ok((answers.message().await?, answers))
         };
+        let (mut answer, mut answers) = match within(session.global.command_timeout, opening).await
+        {
+            Ok(opened) => opened,
+            Err(error) => return Ok(error),
+        };
+        while let Some(one) = answer {
+            self.take(session, one).await?;
+            answer = match self.next(&mut answers, &requests).await {
+                Ok(answer) => answer,
+                Err(status) => return Ok(status.into()),
+            };
+        }
+        Ok(CallError { text: "the server ended the stream".to_owned() })
+    }
+
+    /// The next answer. Meanwhile the watch's progress may be asked for.
+    async fn next(
+        &mut self,
+        answers: &mut Streaming<WatchResponse>,
+        requests: &mpsc::Sender<WatchRequest>,
+    ) -> Result<Option<WatchResponse>, Status> {
         loop {
-            let answer = tokio::select! {
-                answer = answers.message() => answer,
+            tokio::select! {
+                answer = answers.message() => return answer,
                 () = asked(&mut self.asks) => {
                     let progress = RequestUnion::ProgressRequest(WatchProgressRequest {});
+                    // When the stream has broken, the next answer says so.
                     let _ = requests.send(ask(progress)).await;
-                    continue;
                 }
-            };
-            match answer {
-                Ok(Some(answer)) => self.take(session, answer).await?,
-                Ok(None) => return Ok(None),
-                Err(status) => return Ok(Some(status.into())),
             }
-            *served = true;
         }
     }
 
@@ -244,11 +291,11 @@ impl Watch {
             session.show(&answer)?;
             return Err(coded(exit::INTERRUPTED, "watch is canceled by the server"));
         }
+        self.position.pass(&answer);
         if answer.created {
             return Ok(());
         }
         let revision = answer.header.as_ref().map_or(0, |header| header.revision);
-        self.request.start_revision = revision.saturating_add(1);
         if answer.events.is_empty() {
             output::line(format_args!("progress notify: {revision}"))?;
         }
@@ -339,4 +386,45 @@ struct WatchJson {
     canceled: bool,
     created: bool,
     cancel_reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_proto::{etcdserverpb::ResponseHeader, mvccpb::KeyValue};
+
+    use super::*;
+
+    fn answer(created: bool, header: i64, revisions: &[i64]) -> WatchResponse {
+        let event = |&mod_revision: &i64| Event {
+            kv: Some(KeyValue { mod_revision, ..KeyValue::default() }),
+            ..Event::default()
+        };
+        WatchResponse {
+            header: Some(ResponseHeader { revision: header, ..ResponseHeader::default() }),
+            created,
+            events: revisions.iter().map(event).collect(),
+            ..WatchResponse::default()
+        }
+    }
+
+    fn check(start_revision: i64, answers: &[WatchResponse], next_revision: i64) {
+        let mut position = Position { created: false, next_revision: start_revision };
+        for answer in answers {
+            position.pass(answer);
+        }
+        assert_eq!(position.next_revision, next_revision, "from {start_revision}: {answers:?}");
+    }
+
+    #[test]
+    fn a_watch_goes_on_with_the_first_change_that_it_has_not_shown() {
+        let created = |revision| answer(true, revision, &[]);
+        check(0, &[created(7)], 8);
+        check(3, &[created(7)], 3);
+        check(3, &[created(7), answer(false, 7, &[])], 8);
+        // A store far ahead of a watch that catches up.
+        check(3, &[created(9000), answer(false, 9000, &[3, 3, 5])], 6);
+        // Taken up again, at a server that is behind.
+        check(0, &[created(7), created(5)], 8);
+        check(0, &[created(7), answer(false, 6, &[])], 8);
+    }
 }
