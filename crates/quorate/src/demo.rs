@@ -1,33 +1,35 @@
 //! `quorate demo`: a whole cluster of real server processes on this machine.
 //!
 //! Node *i*, from 0, serves clients on PORT + 100 *i* and peers on the port after it. When all of them serve, each node's
-//! process id and log file are printed, and then one line `ready endpoints=...` that programs wait for. SIGINT or SIGTERM
-//! stops them all. A directory that is given is kept and used again; a temporary one is removed.
+//! process id and log file are printed, and then one line `ready endpoints=...` that programs wait for. Before that, each
+//! node's own process has told through a pipe that the ports are its own: an answer there may be another cluster's.
+//!
+//! SIGINT, SIGTERM or SIGHUP stops them all; SIGUSR1 goes on to each of them (docs/flight-recorder.md). A directory that is
+//! given is kept and used again; a temporary one is removed, unless the demo fails: then its logs say why.
 //!
 //! A node that dies is reported and not started again: whoever kills one wants to see what the others do. Nodes stop by
 //! themselves when the demo is gone, however it went: they hold the other end of a pipe from it.
 
 mod node;
 mod probe;
+mod signals;
 
 use std::{
     ffi::OsString,
     io::{self, Read},
+    net::TcpListener,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use rustix::process::Signal;
 
 use crate::{Failure, output};
 use node::{Node, Plan};
+use signals::{Signals, Task};
 
 /// Nodes serve clients on ports this far apart.
 const PORT_STEP: u16 = 100;
@@ -35,6 +37,8 @@ const PORT_STEP: u16 = 100;
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// A cluster that does not serve after this long will not.
 const READY_WAIT_MAX: Duration = Duration::from_secs(60);
+/// What a node's process says to its demo when it has its ports.
+const LISTENING: &str = "listening";
 /// The variable that ties a node to the demo that started it.
 const TIED: &str = "QUORATE_STOP_WITH_PARENT";
 
@@ -64,20 +68,44 @@ pub(crate) fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
         Err(error) if error.use_stderr() => return Err(Failure::Usage(error.to_string())),
         Err(help) => return Ok(output::line(help)?),
     };
-    let stopping = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stopping))?;
+    let signals = Signals::listen()?;
+    if let Some(home) = &arguments.data_dir {
+        return Ok(run_in(home, &arguments, signals)?);
     }
-    // Lives, and with it the directory, until everything has stopped.
-    let temporary;
-    let home = if let Some(home) = &arguments.data_dir {
-        home
-    } else {
-        temporary = tempfile::Builder::new().prefix("quorate-demo-").tempdir()?;
-        temporary.path()
-    };
-    let plans = plans(&arguments, home)?;
-    Ok(Demo::start(&plans, home)?.serve(&plans, &stopping)?)
+    let temporary = tempfile::Builder::new().prefix("quorate-demo-").tempdir()?;
+    let outcome = run_in(temporary.path(), &arguments, signals);
+    // By now everything has stopped.
+    let any_log = std::fs::read_dir(temporary.path()).is_ok_and(|mut files| files.next().is_some());
+    match outcome {
+        Err(error) if any_log => {
+            let kept = temporary.keep();
+            Err(error.context(format!("logs and data are kept in {}", kept.display())).into())
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+fn run_in(home: &Path, arguments: &Arguments, signals: Signals) -> anyhow::Result<()> {
+    let plans = plans(arguments, home)?;
+    plans.iter().flat_map(Plan::ports).try_for_each(|(port, name)| check_free(port, name))?;
+    Demo::start(&plans, home, signals)?.serve(&plans)
+}
+
+/// A port that is taken is told before anything is started.
+fn check_free(port: u16, name: &str) -> anyhow::Result<()> {
+    TcpListener::bind(("127.0.0.1", port)).map(drop).with_context(|| {
+        format!(
+            "port {port}, which {name} is to have, is in use, by another demo or etcd perhaps; --port takes others"
+        )
+    })
+}
+
+/// In a node that a demo started: tells it that this process has all of its ports.
+pub(crate) fn tell_parent() {
+    if std::env::var_os(TIED).is_some() {
+        // A demo that is gone is noticed elsewhere.
+        let _ = output::line(LISTENING);
+    }
 }
 
 /// In a node that a demo started: ends the process when the demo is gone.
@@ -112,13 +140,14 @@ fn plans(arguments: &Arguments, home: &Path) -> anyhow::Result<Vec<Plan>> {
 /// The running nodes.
 struct Demo {
     nodes: Vec<Node>,
+    signals: Signals,
 }
 
 impl Demo {
-    fn start(plans: &[Plan], home: &Path) -> anyhow::Result<Self> {
+    fn start(plans: &[Plan], home: &Path, signals: Signals) -> anyhow::Result<Self> {
         std::fs::create_dir_all(home)
             .with_context(|| format!("make the directory {}", home.display()))?;
-        let mut demo = Self { nodes: Vec::new() };
+        let mut demo = Self { nodes: Vec::new(), signals };
         for plan in plans {
             demo.nodes.push(Node::start(plan, plans)?);
         }
@@ -126,12 +155,12 @@ impl Demo {
     }
 
     /// Waits for the cluster, says so, and looks after it until the end.
-    fn serve(mut self, plans: &[Plan], stopping: &AtomicBool) -> anyhow::Result<()> {
-        if !self.wait_ready(plans, stopping)? {
+    fn serve(mut self, plans: &[Plan]) -> anyhow::Result<()> {
+        if !self.wait_ready()? {
             return Ok(());
         }
         self.announce(plans)?;
-        while !stopping.load(SeqCst) {
+        while !self.is_told_to_stop() {
             self.report_dead()?;
             if self.nodes.is_empty() {
                 bail!("no node is left");
@@ -142,25 +171,40 @@ impl Demo {
     }
 
     /// Whether the cluster serves; `false`: it is to stop.
-    fn wait_ready(&mut self, plans: &[Plan], stopping: &AtomicBool) -> anyhow::Result<bool> {
+    fn wait_ready(&mut self) -> anyhow::Result<bool> {
         let began = Instant::now();
         let probes = probe::Probes::new()?;
-        let mut waiting: Vec<&Plan> = plans.iter().collect();
-        while !waiting.is_empty() {
-            if stopping.load(SeqCst) {
+        loop {
+            if self.is_told_to_stop() {
                 return Ok(false);
             }
             if let Some(dead) = self.nodes.iter_mut().find_map(Node::ended) {
                 bail!("{dead}");
             }
-            let open: Vec<_> = waiting.iter().map(|plan| plan.endpoint()).collect();
-            if began.elapsed() > READY_WAIT_MAX {
-                bail!("{} did not serve within {READY_WAIT_MAX:?}", open.join(", "));
+            let serves = |node: &Node| node.listens() && probes.serves(node.endpoint());
+            let waiting: Vec<&str> =
+                self.nodes.iter().filter(|node| !serves(node)).map(Node::endpoint).collect();
+            if waiting.is_empty() {
+                return Ok(true);
             }
-            waiting.retain(|plan| !probes.serves(&plan.endpoint()));
+            if began.elapsed() > READY_WAIT_MAX {
+                bail!("{} did not serve within {READY_WAIT_MAX:?}", waiting.join(", "));
+            }
             thread::sleep(LOOK_INTERVAL);
         }
-        Ok(true)
+    }
+
+    /// Passes on what is for the nodes.
+    fn is_told_to_stop(&mut self) -> bool {
+        for task in self.signals.take() {
+            match task {
+                Task::Stop => return true,
+                Task::KeepRecordings => {
+                    self.nodes.iter_mut().for_each(|node| node.signal(Signal::USR1));
+                }
+            }
+        }
+        false
     }
 
     fn announce(&self, plans: &[Plan]) -> io::Result<()> {
@@ -187,7 +231,7 @@ impl Demo {
 impl Drop for Demo {
     /// Tells all nodes to stop, then waits for each.
     fn drop(&mut self) {
-        self.nodes.iter_mut().for_each(Node::tell_to_stop);
+        self.nodes.iter_mut().for_each(|node| node.signal(Signal::TERM));
         self.nodes.iter_mut().for_each(Node::wait_stopped);
     }
 }

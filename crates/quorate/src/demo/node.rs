@@ -3,8 +3,13 @@
 use std::{
     fmt,
     fs::OpenOptions,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -12,7 +17,7 @@ use std::{
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{LOOK_INTERVAL, TIED};
+use super::{LISTENING, LOOK_INTERVAL, TIED};
 
 /// A node that has not stopped after this long is killed.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -37,6 +42,11 @@ impl Plan {
             Self { name, data_dir, log, client_port: *client_port, peer_port: *peer_port }
         };
         (1..).zip(ports).map(plan).collect()
+    }
+
+    /// Its ports, each with its name.
+    pub(super) fn ports(&self) -> [(u16, &str); 2] {
+        [(self.client_port, &self.name), (self.peer_port, &self.name)]
     }
 
     /// Where it serves clients.
@@ -75,15 +85,18 @@ impl Plan {
 #[derive(Debug)]
 pub(super) struct Node {
     name: String,
+    endpoint: String,
     log: PathBuf,
     child: Child,
+    /// Its process has told that its ports are its own.
+    listens: Arc<AtomicBool>,
 }
 
 impl Node {
     /// Starts the server of `plan` in a cluster of `all`.
     ///
     /// # Errors
-    /// When the log can't be opened or the process not be made.
+    /// When the log can't be opened, or the process or the thread that listens to it not be made.
     pub(super) fn start(plan: &Plan, all: &[Plan]) -> anyhow::Result<Self> {
         let place = || format!("open the log {}", plan.log.display());
         let log =
@@ -97,9 +110,28 @@ impl Node {
             }
         }
         command.env(TIED, "1").stdin(Stdio::piped());
-        command.stdout(log.try_clone().with_context(place)?).stderr(log);
-        let child = own_group(&mut command).spawn().context("start a node")?;
-        Ok(Self { name: plan.name.clone(), log: plan.log.clone(), child })
+        command.stdout(Stdio::piped()).stderr(log);
+        let mut child = own_group(&mut command).spawn().context("start a node")?;
+        let listens = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&listens);
+        if let Some(stdout) = child.stdout.take() {
+            thread::Builder::new()
+                .name("node-output".to_owned())
+                .spawn(move || hear(stdout, &told))
+                .context("start a thread")?;
+        }
+        let (name, endpoint, log) = (plan.name.clone(), plan.endpoint(), plan.log.clone());
+        Ok(Self { name, endpoint, log, child, listens })
+    }
+
+    /// Where it serves clients.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Whether whoever answers at its ports is this node.
+    pub(super) fn listens(&self) -> bool {
+        self.listens.load(SeqCst)
     }
 
     /// What to say when it has ended.
@@ -120,12 +152,12 @@ impl Node {
         String::from_utf8_lossy(&log).lines().last().unwrap_or_default().to_owned()
     }
 
-    /// Asks it to stop.
-    pub(super) fn tell_to_stop(&mut self) {
+    /// Sends it a signal.
+    pub(super) fn signal(&mut self, signal: Signal) {
         let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if let Some(process) = process.filter(|_| matches!(self.child.try_wait(), Ok(None))) {
             // One that has just ended needs no signal.
-            let _ = kill_process(process, Signal::TERM);
+            let _ = kill_process(process, signal);
         }
     }
 
@@ -147,6 +179,15 @@ impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, process, log) = (&self.name, self.child.id(), self.log.display());
         write!(f, "{name} process={process} log={log}")
+    }
+}
+
+/// Reads what a node's process says, until it ends.
+fn hear(stdout: ChildStdout, listens: &AtomicBool) {
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        if line == LISTENING {
+            listens.store(true, SeqCst);
+        }
     }
 }
 

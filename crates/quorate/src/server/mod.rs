@@ -44,6 +44,7 @@ use signal_hook::{
 };
 
 use self::{peer_counts::PeerCounts, sockets::PeerSockets, unsynced::UnsyncedVfs};
+use crate::demo;
 
 /// What the process hears of.
 #[derive(Debug)]
@@ -183,7 +184,9 @@ fn open_front(
         metrics,
         ..ServeConfig::default()
     };
-    serve(handle.clone(), &serve_config).context("listen for clients")
+    let running = serve(handle.clone(), &serve_config).context("listen for clients")?;
+    demo::tell_parent();
+    Ok(running)
 }
 
 /// What the front door is told.

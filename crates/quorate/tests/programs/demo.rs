@@ -1,10 +1,12 @@
 //! `quorate demo`, as the README's first command runs it.
 
-use std::{net::TcpListener, path::PathBuf};
+use std::{io::Read, net::TcpListener, path::PathBuf};
 
 use rustix::process::Signal;
 
-use crate::process::{Program, ctl, ctl_at_last, free_ports, kill, lines_until, text, wait_closed};
+use crate::process::{
+    Program, ctl, ctl_at_last, free_ports, kill, lines_until, text, wait_closed, wait_logged,
+};
 
 /// A demo that says it is ready.
 struct Demo {
@@ -104,5 +106,54 @@ fn a_port_in_use_is_an_error_with_the_reason() {
     let _taken = TcpListener::bind(("127.0.0.1", port + 100)).unwrap();
     let (status, stderr) = Program::start(&["demo", "--port", &port.to_string()]).ended();
     assert_eq!(status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("node2") && stderr.contains("in use"), "{stderr}");
+    let expected = format!("port {}, which node2 is to have, is in use", port + 100);
+    assert!(stderr.contains(&expected), "{stderr}");
+}
+
+#[test]
+fn the_cluster_of_another_demo_is_not_taken_for_its_own() {
+    let first = Demo::start(free_ports(), &["--nodes", "3"]);
+    let mut second = Program::start(&["demo", "--port", &first.port.to_string()]);
+    let mut printed = String::new();
+    second.stdout.read_to_string(&mut printed).unwrap();
+    assert_eq!(printed, "", "nothing is ready");
+    let (status, stderr) = second.ended();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("is in use"), "{stderr}");
+    assert_eq!(ctl_at_last(&first.endpoint(0), &["put", "still", "here"]), "OK\n");
+}
+
+#[test]
+fn what_a_demo_that_failed_has_logged_is_kept() {
+    let mut demo = Demo::start(free_ports(), &["--nodes", "3"]);
+    for (process, _) in &demo.nodes {
+        kill(*process, Signal::KILL);
+    }
+    lines_until(&mut demo.program.stdout, "node3");
+    let (status, stderr) = demo.program.ended();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    let home = demo.nodes[0].1.parent().unwrap();
+    assert!(stderr.contains(&format!("kept in {}", text(home))), "{stderr}");
+    assert!(demo.nodes.iter().all(|(_, log)| log.exists()));
+    std::fs::remove_dir_all(home).unwrap();
+}
+
+#[test]
+fn a_signal_for_the_recorders_goes_on_to_all_nodes_and_ends_none() {
+    let home = tempfile::tempdir().unwrap();
+    let demo = Demo::start(free_ports(), &["--data-dir", text(home.path())]);
+    demo.program.signal(Signal::USR1);
+    for (_, log) in &demo.nodes {
+        wait_logged(log, "flight recording kept");
+    }
+    assert_eq!(ctl_at_last(&demo.endpoint(1), &["put", "still", "here"]), "OK\n");
+    assert!(demo.program.end(Signal::TERM).success());
+}
+
+#[test]
+fn a_terminal_that_goes_away_ends_a_demo_as_ctrl_c_does() {
+    let demo = Demo::start(free_ports(), &[]);
+    let log = demo.nodes[0].1.clone();
+    assert!(demo.program.end(Signal::HUP).success());
+    assert!(!log.parent().unwrap().exists());
 }

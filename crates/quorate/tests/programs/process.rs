@@ -119,6 +119,14 @@ pub(crate) fn wait_closed(port: u16) {
     }
 }
 
+/// Waits until a log holds `wanted`.
+pub(crate) fn wait_logged(log: &Path, wanted: &str) {
+    let began = Instant::now();
+    while !std::fs::read_to_string(log).unwrap().contains(wanted) {
+        assert!(began.elapsed() < PATIENCE, "no {wanted:?} in {}", log.display());
+    }
+}
+
 /// A port such that this one, those 100 and 200 behind it, and the ones after each are free.
 pub(crate) fn free_ports() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
