@@ -16,12 +16,13 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use quorate_kv::Command;
-use quorate_node::{Entry, Envelope, GroupLog};
+use quorate_node::{Entry, Envelope};
 use quorate_raft::{EntryKind, GroupId, Index};
 use quorate_storage::{Wal, WalConfig, vfs::MemoryVfs};
 use serde_json::Value;
 
-use crate::Failure;
+use crate::{Failure, output};
+use merge::Source;
 
 /// The group whose log holds etcd's key space.
 const GROUP: GroupId = GroupId(0);
@@ -50,27 +51,83 @@ enum Task {
 /// Reads logs as asked.
 ///
 /// # Errors
-/// A directory can't be read, a log is damaged, or the members' logs do not fit together.
+/// A directory can't be read, a log is damaged, or the directories are not of different members of one cluster. Nothing is
+/// printed then.
 pub(crate) fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
     let name = OsString::from("quorate log");
     let parsed = Arguments::try_parse_from(std::iter::once(name).chain(arguments));
     let Arguments { task: Task::Requests { directories, .. } } = match parsed {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => return Err(Failure::Usage(error.to_string())),
-        Err(error) => return Ok(crate::output::line(error)?),
+        Err(error) => return Ok(output::line(error)?),
     };
-    let logs =
+    check_members(&directories)?;
+    let sources =
         directories.iter().map(|directory| load(directory)).collect::<Result<Vec<_>, _>>()?;
+    let merged = merge::committed(&sources)?;
     let mut out = BufWriter::new(io::stdout().lock());
-    for (index, entry) in merge::committed(&logs)? {
+    for (index, entry) in merged.entries {
         let line = line(index, entry).with_context(|| format!("entry {index}"))?;
         writeln!(out, "{line}")?;
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    if let Some((first, last)) = merged.undecided {
+        output::complain(format_args!(
+            "entries {first} to {last} are left out: no majority of the {} given members holds them alike, so they were not committed, or others hold them",
+            directories.len()
+        ));
+    }
+    Ok(())
+}
+
+/// Logs fit together when they are of different members of one cluster. A directory without a readable identity is judged by its
+/// log alone.
+fn check_members(directories: &[PathBuf]) -> anyhow::Result<()> {
+    let mut known: Vec<(&Path, Owner)> = Vec::new();
+    for directory in directories {
+        let Some(owner) = Owner::of(directory) else { continue };
+        if let Some((first, other)) =
+            known.first().filter(|(_, other)| other.cluster != owner.cluster)
+        {
+            bail!(
+                "{} is of cluster {}, and {} of cluster {}: give the directories of one cluster",
+                first.display(),
+                other.cluster,
+                directory.display(),
+                owner.cluster
+            );
+        }
+        if let Some((twin, _)) = known.iter().find(|(_, other)| other.member == owner.member) {
+            bail!(
+                "{} and {} are both of member {}, which would count twice: give each member once",
+                twin.display(),
+                directory.display(),
+                owner.member
+            );
+        }
+        known.push((directory, owner));
+    }
+    Ok(())
+}
+
+/// Whose a data directory is, by its file `identity`.
+#[derive(Debug)]
+struct Owner {
+    cluster: String,
+    member: String,
+}
+
+impl Owner {
+    fn of(directory: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(directory.join("identity")).ok()?;
+        let value =
+            |name: &str| text.lines().find_map(|line| Some(line.strip_prefix(name)?.to_owned()));
+        Some(Self { cluster: value("cluster ")?, member: value("member ")? })
+    }
 }
 
 /// What a member's directory holds of the group's log.
-fn load(directory: &Path) -> anyhow::Result<GroupLog> {
+fn load(directory: &Path) -> anyhow::Result<Source> {
     let wal = directory.join("wal");
     let vfs = MemoryVfs::new();
     let files = std::fs::read_dir(&wal).with_context(|| format!("read {}", wal.display()))?;
@@ -81,7 +138,7 @@ fn load(directory: &Path) -> anyhow::Result<GroupLog> {
     }
     let (_, mut groups) = Wal::open(Arc::new(vfs), &wal, WalConfig::default())?;
     match groups.remove(&GROUP) {
-        Some(log) => Ok(log),
+        Some(log) => Ok(Source { place: directory.display().to_string(), log }),
         None => bail!("{} holds no log of the key space", wal.display()),
     }
 }

@@ -123,3 +123,29 @@ fn a_reader_that_goes_away_is_no_reason_to_panic() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
+
+#[test]
+fn the_logs_of_two_clusters_are_not_merged() {
+    let homes = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    for home in &homes {
+        let port = free_ports();
+        let server = start(home.path(), port);
+        ctl(&format!("127.0.0.1:{port}"), &["put", "key", "value"]).unwrap();
+        assert!(server.end(Signal::TERM).success());
+    }
+    let [one, other] = homes.each_ref().map(|home| text(home.path()));
+    let requests = |directories: &[&str]| {
+        let output =
+            quorate().args(["log", "requests", "--json"]).args(directories).output().unwrap();
+        let texts = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        (output.status.code(), texts)
+    };
+    let (code, [printed, complaint]) = requests(&[one]);
+    assert_eq!((code, &*complaint), (Some(0), ""));
+    assert!(printed.contains("\"put\""), "{printed}");
+    for (directories, why) in [([one, other], "of cluster"), ([one, one], "both of member")] {
+        let (code, [printed, complaint]) = requests(&directories);
+        assert_eq!((code, &*printed), (Some(1), ""), "{complaint}");
+        assert!(complaint.contains(why) && complaint.contains(directories[1]), "{complaint}");
+    }
+}
