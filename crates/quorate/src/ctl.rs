@@ -29,7 +29,7 @@ use args::Global;
 pub(crate) use go::base64;
 use session::Session;
 
-/// etcdctl's exit codes, besides 1.
+/// etcdctl's exit codes, besides 1; and one of our own.
 mod exit {
     /// The lease to keep alive is not there.
     pub(super) const CONNECTION: u8 = 2;
@@ -39,6 +39,8 @@ mod exit {
     pub(super) const FEATURE: u8 = 4;
     /// The server ended a watch.
     pub(super) const INTERRUPTED: u8 = 5;
+    /// Nothing is wrong as far as one can see, and that is not far enough. Not one of etcdctl's.
+    pub(super) const UNKNOWN: u8 = 7;
     /// Wrong number or form of arguments.
     pub(super) const ARGUMENTS: u8 = 128;
 }

@@ -125,8 +125,10 @@ mod tests {
         (1..).zip(logs).map(named).collect()
     }
 
+    type Pair = (u64, u64);
+
     /// Position and term of each entry, and what is undecided.
-    fn merged(logs: impl IntoIterator<Item = GroupLog>) -> (Vec<(u64, u64)>, Option<(u64, u64)>) {
+    fn merged(logs: impl IntoIterator<Item = GroupLog>) -> (Vec<Pair>, Option<Pair>) {
         let sources = sources(logs);
         let Merged { entries, undecided } = committed(&sources).unwrap();
         let entries = entries.into_iter().map(|(index, entry)| (index.0, entry.meta.term.0));

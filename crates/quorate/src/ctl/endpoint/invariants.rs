@@ -19,9 +19,11 @@ use crate::{
     Failure,
     ctl::{
         args::coded,
+        exit,
         print::{Answer, Lines, Table},
         session::{self, CallError, Session},
     },
+    output,
 };
 use judge::{Cluster, Hash, Seen, Verdict};
 use picture::Picture;
@@ -41,7 +43,8 @@ struct Member {
     revision: i64,
 }
 
-/// Asks, judges and tells. Exit code 1 if an invariant is broken.
+/// Asks, judges and tells. Exit code 1 if an invariant is broken, [`exit::UNKNOWN`] if none is and not all could be judged, or not
+/// all members.
 ///
 /// # Errors
 /// When nobody answered, and when the endpoints are of different clusters.
@@ -55,9 +58,20 @@ pub(super) async fn run(session: &Session, endpoints: Vec<String>) -> Result<(),
     tokio::time::sleep(ASK_AGAIN_AFTER).await;
     go_on(session, &mut members, &mut cluster).await;
     hash(session, &mut members, &mut cluster).await;
-    let report = Report { verdicts: judge::judge(&cluster), members: cluster.members.len() };
+    let report = Report {
+        verdicts: judge::judge(&cluster),
+        members: cluster.members.len(),
+        silent: cluster.silent().len(),
+    };
     session.show(&report)?;
-    if report.count("broken") == 0 { Ok(()) } else { Err(Failure::Silent(1)) }
+    for silent in cluster.missing.iter().chain(&cluster.lost) {
+        output::complain(format_args!("no answer: {silent}"));
+    }
+    match (report.count("broken"), report.count("unknown") + report.silent) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(Failure::Silent(exit::UNKNOWN)),
+        (_, _) => Err(Failure::Silent(1)),
+    }
 }
 
 /// What members of different clusters say does not fit together, and need not.
@@ -139,7 +153,7 @@ async fn go_on(session: &Session, members: &mut [Member], cluster: &mut Cluster)
                 member.revision = answer.header.unwrap_or_default().revision;
                 seen.second = Some(Picture::from(&answer));
             }
-            Err(error) => cluster.missing.push(error.text),
+            Err(error) => cluster.lost.push(error.text),
         }
     }
 }
@@ -197,6 +211,8 @@ impl Verdict {
 struct Report {
     verdicts: Vec<(&'static str, Verdict)>,
     members: usize,
+    /// Voters that told nothing.
+    silent: usize,
 }
 
 impl Report {
@@ -204,13 +220,14 @@ impl Report {
         self.verdicts.iter().filter(|(_, verdict)| verdict.words().0 == word).count()
     }
 
-    fn counts(&self) -> [(&'static str, usize); 5] {
+    fn counts(&self) -> [(&'static str, usize); 6] {
         [
             ("invariants", self.verdicts.len()),
             ("ok", self.count("ok")),
             ("broken", self.count("broken")),
             ("unknown", self.count("unknown")),
             ("members", self.members),
+            ("silent", self.silent),
         ]
     }
 }
@@ -246,8 +263,8 @@ impl Answer for Report {
             let (verdict, why) = verdict.words();
             InvariantJson { name, verdict, why }
         });
-        let [_, (_, ok), (_, broken), (_, unknown), (_, members)] = self.counts();
-        ReportJson { invariants: invariants.collect(), ok, broken, unknown, members }
+        let [_, (_, ok), (_, broken), (_, unknown), (_, members), (_, silent)] = self.counts();
+        ReportJson { invariants: invariants.collect(), ok, broken, unknown, members, silent }
     }
 
     fn table(&self) -> Option<Table> {
@@ -266,6 +283,7 @@ struct ReportJson<'a> {
     broken: usize,
     unknown: usize,
     members: usize,
+    silent: usize,
 }
 
 #[derive(Serialize)]

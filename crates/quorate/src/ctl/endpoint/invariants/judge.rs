@@ -20,6 +20,8 @@ pub(super) struct Cluster {
     pub(super) members: Vec<Seen>,
     /// Who was asked in vain, and why.
     pub(super) missing: Vec<String>,
+    /// Who answered once and not again, and why.
+    pub(super) lost: Vec<String>,
     pub(super) hashes: Vec<Hash>,
     /// Who gave no hash that can be compared, and why.
     pub(super) hashes_missing: Vec<String>,
@@ -141,17 +143,36 @@ impl Cluster {
         })
     }
 
-    /// Why not everything is known that an invariant speaks of.
+    /// The voters that the members know of.
+    fn voters(&self) -> BTreeSet<u64> {
+        self.pictures().flat_map(|taken| &taken.picture.voters).copied().collect()
+    }
+
+    /// The voters that told nothing.
+    pub(super) fn silent(&self) -> BTreeSet<u64> {
+        let answered: BTreeSet<u64> = self.members.iter().map(|seen| seen.id).collect();
+        self.voters().difference(&answered).copied().collect()
+    }
+
+    /// Why not everything is known that an invariant speaks of. One about each member by itself is judged among those that
+    /// answered.
     fn gap(&self, scope: Scope) -> Option<String> {
-        if !self.missing.is_empty() {
-            return Some(self.missing.join("; "));
+        let none = (self.missing.iter().chain(&self.lost)).map(String::as_str).collect::<Vec<_>>();
+        match scope {
+            Scope::Each => (!self.lost.is_empty()).then(|| self.lost.join("; ")),
+            Scope::All if !none.is_empty() => Some(format!(
+                "{} of {} members answered: {}",
+                self.members.len() - self.lost.len(),
+                self.voters().len(),
+                none.join("; ")
+            )),
+            Scope::All => {
+                let left: Vec<String> =
+                    self.silent().into_iter().map(|id| format!("{id:x}")).collect();
+                let why = || format!("not asked: {} (--cluster asks all members)", left.join(", "));
+                (!left.is_empty()).then(why)
+            }
         }
-        let asked: BTreeSet<u64> = self.members.iter().map(|seen| seen.id).collect();
-        let voters: BTreeSet<u64> =
-            self.pictures().flat_map(|taken| &taken.picture.voters).copied().collect();
-        let left: Vec<String> = voters.difference(&asked).map(|id| format!("{id:x}")).collect();
-        let is_gap = scope == Scope::All && !left.is_empty();
-        is_gap.then(|| format!("not asked: {} (--cluster asks all members)", left.join(", ")))
     }
 }
 

@@ -45,6 +45,7 @@ fn honest() -> Cluster {
     Cluster {
         members: (1..=3).map(seen).collect(),
         missing: Vec::new(),
+        lost: Vec::new(),
         hashes: (1..=3).map(hash).collect(),
         hashes_missing: Vec::new(),
     }
@@ -310,11 +311,16 @@ fn what_can_not_be_seen_is_unknown_and_what_is_broken_stays_so() {
     let mut cluster = honest();
     cluster.members.pop();
     cluster.missing.push("node3: connection refused".to_owned());
+    let why = "2 of 3 members answered: node3: connection refused";
     let unknown = named(&cluster, "unknown");
-    assert_eq!(unknown.len(), RULES.len());
-    assert!(unknown.iter().all(|(_, why)| why == "node3: connection refused"));
+    assert!(unknown.iter().all(|(_, said)| said == why), "{unknown:?}");
+    let each = "what the two say of themselves is judged";
+    assert_eq!((unknown.len(), named(&cluster, "ok").len()), (6, 6), "{each}");
     second(&mut cluster, 2).term = 4;
     assert_eq!(named(&cluster, "broken").len(), 1);
+    cluster.members[0].second = None;
+    cluster.lost.push("node1: connection lost".to_owned());
+    assert_eq!(named(&cluster, "unknown").len(), RULES.len() - 1, "it can't be compared");
 
     let mut cluster = honest();
     cluster.members.truncate(1);
