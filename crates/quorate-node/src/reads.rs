@@ -1,8 +1,11 @@
 //! Linearizable reads on their way: waiting, asked about, granted.
 //!
-//! All reads that wait when a question leaves share it, and one question is under way at a time; so the busier the node,
-//! the more reads share one round. An answer counts only for the newest question: a question that was lost is asked again
-//! under a new number, and a late answer to the old one is ignored.
+//! All reads that wait when a question leaves share it. While an answer is awaited no other question leaves, so that the busier
+//! the node, the more reads share one round; but a question whose answer takes long is repeated under a new number, for its
+//! reads and for those that came since.
+//!
+//! An answer counts for every read that came before its question left. So a repetition takes nothing away from answers that are
+//! under way, however slow the link: a read ends with the first answer to any question that it was part of.
 
 use std::collections::VecDeque;
 
@@ -15,19 +18,14 @@ struct Read {
     arrived: Mono,
 }
 
-/// A question under way.
-#[derive(Clone, Debug)]
-struct Asked {
-    context: ReadContext,
-    reads: Vec<Read>,
-    again_at: Mono,
-}
-
 /// The reads of one group. Each list is in order of arrival.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reads {
     waiting: VecDeque<Read>,
-    asked: Option<Asked>,
+    /// Reads that were asked about, each with the first question that it was part of.
+    asked: VecDeque<(ReadContext, Read)>,
+    /// When to ask again about them.
+    again_at: Mono,
     granted: VecDeque<(Index, Vec<Read>)>,
     contexts: u64,
     /// After a refusal, no question leaves before.
@@ -49,27 +47,22 @@ impl Reads {
 
     /// Whether a question should be asked now.
     pub(crate) fn wants_to_ask(&self, now: Mono) -> bool {
-        let overdue = self.asked.as_ref().is_some_and(|asked| now >= asked.again_at);
-        let free = self.asked.is_none() && !self.waiting.is_empty();
-        (overdue || free) && now >= self.not_before
+        self.next_question().is_some_and(|at| at <= now)
     }
 
-    /// A question leaves for everything that waits; repeated at `again_at`.
+    /// A question leaves for everything that waits and everything without an answer; repeated at `again_at`.
     pub(crate) fn ask(&mut self, again_at: Mono) -> ReadContext {
         self.contexts += 1;
         let context = ReadContext(self.contexts);
-        let mut reads = self.asked.take().map(|asked| asked.reads).unwrap_or_default();
-        reads.extend(self.waiting.drain(..));
-        self.asked = Some(Asked { context, reads, again_at });
+        self.asked.extend(self.waiting.drain(..).map(|read| (context, read)));
+        self.again_at = again_at;
         context
     }
 
-    /// The question was refused; everything waits again, for a while.
+    /// A question was refused. If it was the newest one, its reads ask again, but not before; else the newer one answers.
     pub(crate) fn refuse(&mut self, context: ReadContext, not_before: Mono) {
-        if let Some(asked) = self.asked.take_if(|asked| asked.context == context) {
-            for read in asked.reads.into_iter().rev() {
-                self.waiting.push_front(read);
-            }
+        if context.0 == self.contexts && !self.asked.is_empty() {
+            self.again_at = not_before;
             self.not_before = not_before;
         }
     }
@@ -77,15 +70,15 @@ impl Reads {
     /// Somebody else leads now, perhaps: ask at once.
     pub(crate) fn hurry(&mut self) {
         self.not_before = Mono(0);
-        if let Some(asked) = &mut self.asked {
-            asked.again_at = Mono(0);
-        }
+        self.again_at = Mono(0);
     }
 
-    /// The question is answered: its reads may be served at `index`.
+    /// A question is answered: the reads that came before it may be served at `index`.
     pub(crate) fn grant(&mut self, context: ReadContext, index: Index) {
-        if let Some(asked) = self.asked.take_if(|asked| asked.context == context) {
-            self.granted.push_back((index, asked.reads));
+        let count = self.asked.partition_point(|(first, _)| first.0 <= context.0);
+        if count > 0 {
+            let reads = self.asked.drain(..count).map(|(_, read)| read).collect();
+            self.granted.push_back((index, reads));
         }
     }
 
@@ -113,28 +106,23 @@ impl Reads {
         for (_, reads) in &mut self.granted {
             reads.retain(&mut drop);
         }
-        if let Some(asked) = &mut self.asked {
-            asked.reads.retain(&mut drop);
-        }
+        self.asked.retain(|(_, read)| drop(read));
         self.waiting.retain(&mut drop);
         self.granted.retain(|(_, reads)| !reads.is_empty());
-        self.asked.take_if(|asked| asked.reads.is_empty());
     }
 
     /// When the oldest arrived.
     pub(crate) fn oldest(&self) -> Option<Mono> {
         let granted = self.granted.front().and_then(|(_, reads)| reads.first());
-        let asked = self.asked.as_ref().and_then(|asked| asked.reads.first());
+        let asked = self.asked.front().map(|(_, read)| read);
         let all = [granted, asked, self.waiting.front()];
         all.into_iter().flatten().map(|read| read.arrived).min()
     }
 
     /// When to come back to ask.
     pub(crate) fn next_question(&self) -> Option<Mono> {
-        match &self.asked {
-            Some(asked) => Some(asked.again_at.max(self.not_before)),
-            None => (!self.waiting.is_empty()).then_some(self.not_before),
-        }
+        let pause = if self.asked.is_empty() { self.not_before } else { self.again_at };
+        (!self.asked.is_empty() || !self.waiting.is_empty()).then_some(pause.max(self.not_before))
     }
 }
 
@@ -171,15 +159,30 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_question_is_asked_again_and_its_late_answer_ignored() {
+    fn an_answer_counts_for_all_that_came_before_its_question_and_for_nothing_else() {
+        let mut reads = Reads::default();
+        reads.push(1, Mono(10));
+        let first = reads.ask(Mono(100));
+        reads.push(2, Mono(20));
+        assert!(reads.wants_to_ask(Mono(100)));
+        let second = reads.ask(Mono(200));
+        reads.grant(first, Index(1));
+        assert_eq!(released(&mut reads, 9), [1]);
+        reads.grant(first, Index(1));
+        assert_eq!(released(&mut reads, 9), []);
+        reads.grant(second, Index(3));
+        assert_eq!(released(&mut reads, 9), [2]);
+    }
+
+    #[test]
+    fn a_later_answer_serves_the_reads_of_a_question_that_was_lost() {
         let mut reads = Reads::default();
         reads.push(1, Mono(10));
         let lost = reads.ask(Mono(100));
         reads.push(2, Mono(20));
-        assert!(reads.wants_to_ask(Mono(100)));
         let again = reads.ask(Mono(200));
-        reads.grant(lost, Index(1));
-        assert_eq!(released(&mut reads, 9), []);
+        reads.refuse(lost, Mono(900));
+        assert_eq!(reads.next_question(), Some(Mono(200)), "the newer one is under way");
         reads.grant(again, Index(3));
         assert_eq!(released(&mut reads, 9), [1, 2]);
     }

@@ -13,6 +13,7 @@ use crate::election::{Ballot, Leadership, State};
 use crate::machine::Core;
 use crate::progress::{Progress, ProgressState};
 use crate::random::Random;
+use crate::read::give_up_ns;
 use crate::{Fault, Mono, NodeId};
 
 /// The one moment at which everything happens in an exploration.
@@ -71,7 +72,10 @@ impl Core {
             (Timer::Stall, _) => {
                 self.durability.set_since(past);
             }
-            (Timer::Reads, _) => self.reads.set_since(past),
+            (Timer::Reads, _) => {
+                let patience_ns = give_up_ns(self.config.election_timeout_ns);
+                self.reads.set_since(Mono(NOW.0 - patience_ns));
+            }
             (Timer::Beat | Timer::Quorum, _) => {}
         }
     }

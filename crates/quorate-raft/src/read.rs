@@ -10,7 +10,12 @@
 //! numbers that it never uses twice, from a random start, not the driver's: so a late answer to an older request, even to one of
 //! before a restart, never serves a newer read with an older index (etcd-io/raft#397).
 //!
-//! A read that can't be answered is reported, never kept: when the leader changes or steps down, and after an election timeout.
+//! An answer counts for every read that came in before its request left, however many requests left since. On a slow link an
+//! answer may take two round trips, longer than an election timeout: a follower that has waited so long takes the request for
+//! lost and may send another one, but the answer to the first still counts.
+//!
+//! A read that can't be answered is reported, never kept: when the leader changes or steps down, and after
+//! [`READ_ELECTIONS_MAX`] election timeouts.
 //!
 //! Invariants: rounds in the queue never fall, and none is above `asked + 1`; `answered <= asked`.
 //! Left out: leases.
@@ -24,6 +29,10 @@ use crate::{Index, Message, Mono, NodeId, ReadContext, ReadGrant, Role, Verdict}
 /// How many rounds, or requests to a leader, may be under way. One would make a read wait for nearly two rounds when many come
 /// in; each more costs a message per peer.
 pub(crate) const ROUNDS_MAX: u64 = 4;
+
+/// After how many election timeouts a read is given up. The answer to a follower takes two round trips; settings under which
+/// that is longer can't keep a leader.
+pub(crate) const READ_ELECTIONS_MAX: u64 = 4;
 
 #[derive(Clone, Copy, Debug)]
 struct Read {
@@ -42,7 +51,7 @@ pub(crate) struct Reads {
     queue: VecDeque<Read>,
     /// The newest round begun, or request sent. Never falls.
     asked: u64,
-    /// No round up to here is waited for.
+    /// No round up to here is under way: it was answered, given up, or, at a follower, taken for lost.
     answered: u64,
     salt: u64,
 }
@@ -57,8 +66,27 @@ impl Reads {
         self.asked
     }
 
-    pub(crate) fn oldest_since(&self) -> Option<Mono> {
-        self.queue.front().map(|read| read.since)
+    /// When the oldest read is given up, or, at a follower, the oldest request under way is taken for lost.
+    pub(crate) fn due(&self, timeout_ns: u64, follows: bool) -> Option<Mono> {
+        let oldest = self.queue.front()?;
+        let given_up = oldest.since.after(give_up_ns(timeout_ns));
+        let request = self.oldest_under_way().filter(|_| follows);
+        let lost = request.map(|read| read.since.after(timeout_ns));
+        Some(lost.map_or(given_up, |lost| lost.min(given_up)))
+    }
+
+    /// The oldest read of the oldest round under way.
+    fn oldest_under_way(&self) -> Option<&Read> {
+        let first = self.queue.partition_point(|read| read.round <= self.answered);
+        self.queue.get(first).filter(|read| read.round <= self.asked)
+    }
+
+    /// Requests that have waited for `age_ns` make room for others. Their reads stay: an answer may still come.
+    fn take_for_lost(&mut self, now: Mono, age_ns: u64) {
+        while let Some(read) = self.oldest_under_way().filter(|read| read.since.after(age_ns) <= now)
+        {
+            self.answered = read.round;
+        }
     }
 
     fn push(&mut self, context: ReadContext, from: Option<NodeId>, since: Mono) {
@@ -102,10 +130,10 @@ impl Reads {
         ReadContext(self.salt.wrapping_add(self.asked))
     }
 
-    /// Which request a number on the wire belongs to, if it is under way.
+    /// Which request a number on the wire belongs to, if any that was sent.
     fn request_of(&self, number: ReadContext) -> Option<u64> {
         let request = number.0.wrapping_sub(self.salt);
-        (request > self.answered && request <= self.asked).then_some(request)
+        (request > 0 && request <= self.asked).then_some(request)
     }
 
     /// Lets every read have come in at `since`.
@@ -200,15 +228,19 @@ impl Core {
         index: Option<Index>,
         turn: &mut Turn<'_>,
     ) -> Verdict {
-        let own = self.reads.request_of(context);
         let late = self.config.bug(20).then_some(self.reads.asked);
-        let Some(request) = own.or(late) else { return Verdict::Stale };
-        self.reads.answered = request;
+        let Some(request) = late.or_else(|| self.reads.request_of(context)) else {
+            return Verdict::Stale;
+        };
+        let is_news = request > self.reads.answered;
+        self.reads.answered = self.reads.answered.max(request);
+        let mut verdict = if is_news { Verdict::Ok } else { Verdict::Stale };
         while let Some(read) = self.reads.pop_upto(request) {
             self.answer(read, index, turn);
+            verdict = Verdict::Ok;
         }
         self.ask_round(turn);
-        Verdict::Ok
+        verdict
     }
 
     /// Begins a round, or asks the leader, if reads wait for it and not too much is under way.
@@ -266,13 +298,18 @@ impl Core {
         self.ask_round(turn);
     }
 
-    /// Reads that waited for an election timeout are given up.
+    /// Reads that waited for too long are given up, and a follower's requests that did are taken for lost.
     pub(crate) fn expire_reads(&mut self, turn: &mut Turn<'_>) {
         if self.config.bug(37) {
             return;
         }
-        while let Some(read) = self.reads.pop_older(turn.now, self.config.election_timeout_ns) {
+        let timeout_ns = self.config.election_timeout_ns;
+        let patience_ns = if self.config.bug(50) { timeout_ns } else { give_up_ns(timeout_ns) };
+        while let Some(read) = self.reads.pop_older(turn.now, patience_ns) {
             self.answer(read, None, turn);
+        }
+        if !matches!(self.state, State::Leader(_)) {
+            self.reads.take_for_lost(turn.now, timeout_ns);
         }
         self.ask_round(turn);
     }
@@ -295,4 +332,9 @@ impl Core {
             (None, None) => turn.out.reads_dropped.push(context),
         }
     }
+}
+
+/// How long a read may wait, given the election timeout; both in nanoseconds.
+pub(crate) fn give_up_ns(timeout_ns: u64) -> u64 {
+    timeout_ns.saturating_mul(READ_ELECTIONS_MAX)
 }

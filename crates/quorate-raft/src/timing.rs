@@ -14,7 +14,8 @@ impl Core {
     /// When [`Event::Wake`](crate::Event::Wake) is due; `None` while only other events can change anything.
     pub fn next_deadline(&self) -> Option<Mono> {
         let timeout = self.config.election_timeout_ns;
-        let reads = self.reads.oldest_since().map(|since| since.after(timeout));
+        let follows = !matches!(self.state, State::Leader(_));
+        let reads = self.reads.due(timeout, follows);
         let role = match &self.state {
             State::Leader(lead) => {
                 let peers =

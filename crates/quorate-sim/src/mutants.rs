@@ -109,6 +109,7 @@ pub const CATALOGUE: &[Mutant] = &[
     of(44, "messages of earlier terms are taken in", "Raft paper 5.1"),
     of(45, "an acknowledgement of an earlier term counts", "openraft cecb5de8"),
     of(46, "a member with a broken disk campaigns", "hashicorp/raft#614"),
+    of(50, "a read is given up while its answer is under way", "Quorate, reads on slow links"),
     of(driver::HASTY_SEND, "messages do not wait for their writes", "openraft, io_ordering"),
     of(
         driver::LYING_SYNC,

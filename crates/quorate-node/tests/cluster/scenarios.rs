@@ -1,7 +1,7 @@
 //! Stories, each with the promise it shows.
 
 use quorate_node::{NodeConfig, NodeEvent, PeerMessage, ProposeError, Scope};
-use quorate_raft::{Message, NodeId, Role, Term};
+use quorate_raft::{Config, Message, NodeId, Role, Term};
 
 use crate::promises;
 use crate::world::{ELECTION_NS, GROUP, MS, Outcome, World};
@@ -237,6 +237,54 @@ fn many_reads_share_one_question() {
     });
     assert_eq!(questions.count(), 1);
     assert!(world.reads.values().all(|read| read.outcome == Outcome::Applied));
+}
+
+/// The settings of an operator who knows his network: heartbeats as often as a message travels there and back, elections ten
+/// times as long (etcd, "Tuning").
+fn advised(rtt_ns: u64) -> impl Fn(&mut NodeConfig) {
+    move |config| {
+        let raft = Config {
+            heartbeat_interval_ns: rtt_ns.max(100 * MS),
+            election_timeout_ns: (10 * rtt_ns).max(ELECTION_NS),
+            ..config.raft.clone()
+        };
+        *config = NodeConfig::new(raft, config.incarnation);
+    }
+}
+
+/// On a network with this round trip every read ends well at every member: two round trips after its question, which waits
+/// for the one before, but no longer than two more.
+fn reads_end(rtt_ns: u64, disk_ns: u64, tweak: impl Fn(&mut NodeConfig) + 'static) {
+    let mut world = World::new(3, 17, tweak);
+    (world.delay_ns, world.disk_ns) = (rtt_ns / 2, disk_ns);
+    world.run_until_led();
+    world.run(3 * ELECTION_NS);
+    for number in 0..40 {
+        for id in world.members() {
+            world.read(id);
+            if number % 4 == 0 {
+                world.propose(id, ANYWHERE);
+            }
+        }
+        world.run(70 * MS);
+    }
+    world.run(8 * ELECTION_NS);
+    let longest = world.reads.values().map(|read| read.answered_at.since(read.at)).max();
+    for read in world.reads.values() {
+        assert_eq!(read.outcome, Outcome::Applied, "rtt {rtt_ns}, disk {disk_ns}: {read:?}");
+    }
+    let bound = rtt_ns * 9 / 2 + 8 * disk_ns + 300 * MS;
+    assert!(longest < Some(bound), "rtt {rtt_ns}, disk {disk_ns}: {longest:?}");
+}
+
+#[test]
+fn reads_end_on_links_of_any_speed_and_over_slow_disks() {
+    for rtt_ms in [1, 90, 120, 250, 500] {
+        for disk_ns in [MS / 5, 60 * MS] {
+            reads_end(rtt_ms * MS, disk_ns, usual);
+            reads_end(rtt_ms * MS, disk_ns, advised(rtt_ms * MS));
+        }
+    }
 }
 
 #[test]

@@ -90,6 +90,8 @@ pub(crate) struct World {
     /// One message in this many is lost; 0: none.
     pub(crate) loss: u64,
     pub(crate) disk_ns: u64,
+    /// How long a message takes.
+    pub(crate) delay_ns: u64,
     pub(crate) proposals: BTreeMap<u64, Asked>,
     pub(crate) reads: BTreeMap<u64, Asked>,
     pub(crate) acknowledged: usize,
@@ -98,11 +100,15 @@ pub(crate) struct World {
     effects: NodeEffects,
     numbers: u64,
     incarnations: u64,
-    tweak: fn(&mut NodeConfig),
+    tweak: Box<dyn Fn(&mut NodeConfig)>,
 }
 
 impl World {
-    pub(crate) fn new(count: u64, seed: u64, tweak: fn(&mut NodeConfig)) -> Self {
+    pub(crate) fn new(
+        count: u64,
+        seed: u64,
+        tweak: impl Fn(&mut NodeConfig) + 'static,
+    ) -> Self {
         let mut world = Self {
             now: Mono(1_000 * MS),
             choices: Choices::new(seed),
@@ -115,6 +121,7 @@ impl World {
             cut: BTreeSet::new(),
             loss: 0,
             disk_ns: MS / 5,
+            delay_ns: MS / 10,
             proposals: BTreeMap::new(),
             reads: BTreeMap::new(),
             acknowledged: 0,
@@ -123,7 +130,7 @@ impl World {
             effects: NodeEffects::default(),
             numbers: 0,
             incarnations: seed << 20,
-            tweak,
+            tweak: Box::new(tweak),
         };
         for id in world.members.clone() {
             world.disks.insert(id, MemoryLogStore::new());
@@ -380,7 +387,7 @@ impl World {
         for _ in 0..copies {
             let event = NodeEvent::Peer { from, message: message.clone() };
             let delay = if self.loss > 0 { self.choices.below(5 * MS) } else { 0 };
-            self.schedule(MS / 10 + delay, to, event, from);
+            self.schedule(self.delay_ns + delay, to, event, from);
         }
     }
 

@@ -114,7 +114,7 @@ impl Plan {
             mutant: options.mutant,
             atlas_off: options.atlas_off,
             config: draw_config(dice, tight, options.mutant),
-            weather: draw_fair_weather(dice),
+            weather: slow_down(draw_fair_weather(dice), &mut Dice::fork(seed, 6)),
             sync_ns: draw_sync(dice),
             client_gap_ns: SECOND / options.rate.unwrap_or(rate).max(1),
             read_ppm: if dice.chance(800_000) { 400_000 } else { 0 },
@@ -206,6 +206,14 @@ fn draw_fair_weather(dice: &mut Dice) -> Weather {
         jitter_ns: dice.within(0, 20 * MILLISECOND),
         in_order: dice.chance(300_000),
     }
+}
+
+/// In one of twelve seeds the members are far apart: a message takes up to a quarter of an election timeout.
+fn slow_down(weather: Weather, dice: &mut Dice) -> Weather {
+    if !dice.chance(83_000) {
+        return weather;
+    }
+    Weather { delay_ns: dice.within(60 * MILLISECOND, 250 * MILLISECOND), ..weather }
 }
 
 fn draw_sync(dice: &mut Dice) -> (u64, u64) {
