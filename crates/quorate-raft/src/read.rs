@@ -83,7 +83,8 @@ impl Reads {
 
     /// Requests that have waited for `age_ns` make room for others. Their reads stay: an answer may still come.
     fn take_for_lost(&mut self, now: Mono, age_ns: u64) {
-        while let Some(read) = self.oldest_under_way().filter(|read| read.since.after(age_ns) <= now)
+        while let Some(read) =
+            self.oldest_under_way().filter(|read| read.since.after(age_ns) <= now)
         {
             self.answered = read.round;
         }

@@ -20,6 +20,7 @@ use quorate_proto::{
     },
     inspect::RaftResponse,
 };
+use quorate_raft::{Mono, NodeId};
 use quorate_storage::snapshot::{CHUNK_BYTES, SnapshotHead, SnapshotWriter};
 
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
     clock::nanoseconds,
     identity::{Identity as ClusterIdentity, MemberConfig},
     pending::Waiter,
-    services::{Answer, Call},
+    services::{Answer, Asked, Call},
     shared::{ApplyInput, RaftInput, Shared},
     slot::{Slot, Wait, WakeBatch},
 };
@@ -233,7 +234,7 @@ impl Handle {
         let clock = &self.0.clock;
         let deadline = clock.now().after(nanoseconds(self.0.request_timeout()));
         loop {
-            let answer = self.ask_once(call).await;
+            let answer = self.ask_once(call, deadline).await;
             if answer != Answer::TryAgain {
                 return Ok(answer);
             }
@@ -248,24 +249,34 @@ impl Handle {
         }
     }
 
-    async fn ask_once(&self, call: Call) -> Answer {
-        let shared = &self.0;
-        match shared.standing.leader() {
+    async fn ask_once(&self, call: Call, deadline: Mono) -> Answer {
+        match self.0.standing.leader() {
             None => Answer::TryAgain,
-            Some(leader) if leader == shared.identity.me => {
+            Some(leader) if leader == self.0.identity.me => {
                 let slot = Slot::here();
                 let filled = Arc::clone(&slot);
-                call.serve(shared, move |answer| filled.fill(answer, &mut WakeBatch::default()));
+                call.serve(&self.0, move |answer| filled.fill(answer, &mut WakeBatch::default()));
                 Wait(slot).await
             }
-            Some(leader) => {
-                let (number, slot) = shared.calls.ask(shared, leader, call);
-                let until = shared.clock.now().after(nanoseconds(shared.config.election_timeout));
-                let answer = shared.clock.before(until, Wait(slot)).await;
-                shared.calls.forget(number);
-                answer.unwrap_or(Answer::TryAgain)
+            Some(leader) => self.ask_other(leader, call, deadline).await,
+        }
+    }
+
+    /// Asks another member for as long as it leads: again after each election timeout, since a call may be lost. Whichever
+    /// call is answered first counts, so that a link may be slower than that.
+    async fn ask_other(&self, leader: NodeId, call: Call, deadline: Mono) -> Answer {
+        let shared = &self.0;
+        let (slot, mut asked) = (Slot::here(), Asked::new(&shared.calls));
+        let mut answer = Wait(Arc::clone(&slot));
+        while shared.standing.leader() == Some(leader) && shared.clock.now() < deadline {
+            shared.calls.ask(shared, (leader, call), &slot, &mut asked);
+            let timeout_ns = nanoseconds(shared.config.election_timeout);
+            let until = shared.clock.now().after(timeout_ns).min(deadline);
+            if let Some(answer) = shared.clock.before(until, &mut answer).await {
+                return answer;
             }
         }
+        Answer::TryAgain
     }
 }
 

@@ -178,27 +178,51 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// Asks `to`; the answer comes to the slot, if it comes. The number serves to forget it.
-    pub(crate) fn ask(&self, shared: &Shared, to: NodeId, call: Call) -> (u64, Arc<Slot<Answer>>) {
+    /// Asks `to`; the answer comes to `slot`, if it comes. `asked` notes it, so that it is forgotten with the others.
+    pub(crate) fn ask(
+        &self,
+        shared: &Shared,
+        (to, call): (NodeId, Call),
+        slot: &Arc<Slot<Answer>>,
+        asked: &mut Asked<'_>,
+    ) {
         let id = self.next.fetch_add(1, Relaxed);
-        let slot = Slot::here();
-        self.waiting.lock().insert(id, Arc::clone(&slot));
+        self.waiting.lock().insert(id, Arc::clone(slot));
+        asked.ids.push(id);
         let message = PeerMessage::ServiceRequest { id, body: call.encode() };
         if !shared.send(to, message) {
             self.answer(id, Answer::TryAgain);
         }
-        (id, slot)
-    }
-
-    /// Nobody waits any more.
-    pub(crate) fn forget(&self, id: u64) {
-        self.waiting.lock().remove(&id);
     }
 
     fn answer(&self, id: u64, answer: Answer) {
         let waiting = self.waiting.lock().remove(&id);
         if let Some(slot) = waiting {
             slot.fill(answer, &mut WakeBatch::default());
+        }
+    }
+}
+
+/// The numbers under which a call was made, again and again, until one is answered. Forgotten when dropped, also when the client
+/// goes away.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    calls: &'a Calls,
+    ids: Vec<u64>,
+}
+
+impl<'a> Asked<'a> {
+    /// None yet.
+    pub(crate) fn new(calls: &'a Calls) -> Self {
+        Self { calls, ids: Vec::new() }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.calls.waiting.lock();
+        for id in &self.ids {
+            waiting.remove(id);
         }
     }
 }

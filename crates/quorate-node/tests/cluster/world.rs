@@ -104,11 +104,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(
-        count: u64,
-        seed: u64,
-        tweak: impl Fn(&mut NodeConfig) + 'static,
-    ) -> Self {
+    pub(crate) fn new(count: u64, seed: u64, tweak: impl Fn(&mut NodeConfig) + 'static) -> Self {
         let mut world = Self {
             now: Mono(1_000 * MS),
             choices: Choices::new(seed),
