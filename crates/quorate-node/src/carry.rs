@@ -7,11 +7,13 @@
 use bytes::Bytes;
 use quorate_raft::{
     Append, Effects, EntryKind, EntryMeta, EntryRange, Event, Index, Io, Message, Mono, NodeId,
-    Notice, Origin, SnapshotMeta, Term, Verdict,
+    Notice, Origin, Reject, SnapshotMeta, Term, Verdict,
 };
 
 use crate::group::{Group, Round};
-use crate::{Apply, Entry, Envelope, LogError, NodeIo, PeerMessage, RoleChange, SnapshotOrder};
+use crate::{
+    Apply, Entry, Envelope, LogError, NodeIo, PeerMessage, Refused, RoleChange, SnapshotOrder,
+};
 
 /// The most content of one [`Apply`], in bytes; a single larger entry goes alone.
 const APPLY_BYTES_MAX: u64 = 4 << 20;
@@ -66,10 +68,19 @@ impl Group {
         }
         let message = message.map_entries(|()| metas.as_slice());
         let event = Event::Message { from, message: &message };
-        self.step_core(event, Content::Received(&entries), round);
+        if let Verdict::Rejected(why) = self.step_core(event, Content::Received(&entries), round) {
+            self.refused(from, why, round);
+        }
         self.peers_heard.insert(from, round.now);
         if self.core.view().leader == Some(from) {
             self.leader_heard = round.now;
+        }
+    }
+
+    /// Once a round for each sender: it may send many.
+    fn refused(&self, from: NodeId, why: Reject, round: &mut Round<'_>) {
+        if round.out.refused.iter().all(|known| known.from != from) {
+            round.out.refused.push(Refused { group: self.id, from, why });
         }
     }
 

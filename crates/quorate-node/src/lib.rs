@@ -35,7 +35,8 @@ pub use log_store::{Entry, LogError, LogRecord, LogStore};
 pub use memory_log::{GroupLog, MemoryLogStore};
 pub use node::{GroupStart, Node, Progress};
 pub use node_effects::{
-    Answer, Apply, NodeEffects, NodeIo, ProposeError, ReadAnswer, RoleChange, SnapshotOrder,
+    Answer, Apply, NodeEffects, NodeIo, ProposeError, ReadAnswer, Refused, RoleChange,
+    SnapshotOrder,
 };
 pub use node_event::{NodeEvent, Proposal, Scope};
 pub use peer_message::{PeerMessage, SnapshotProgress};

@@ -1,8 +1,8 @@
 //! What a node wants done.
 
 use quorate_raft::{
-    Broken, EntryRange, GroupId, HardState, Index, IoToken, NodeId, Notice, Role, SnapshotMeta,
-    Term,
+    Broken, EntryRange, GroupId, HardState, Index, IoToken, NodeId, Notice, Reject, Role,
+    SnapshotMeta, Term,
 };
 
 use crate::{Entry, LogError, LogRecord, PeerMessage};
@@ -36,6 +36,8 @@ pub struct NodeEffects {
     pub roles: Vec<RoleChange>,
     /// Everything else worth a line in the log.
     pub notices: Vec<(GroupId, Notice)>,
+    /// Raft messages that were not taken in, at most one of each sender: a correct peer sends none.
+    pub refused: Vec<Refused>,
     /// The log could not give back what it took.
     pub fault: Option<LogError>,
     /// The core of a group is broken. It may have been for some steps: nothing of this round may be carried out.
@@ -53,6 +55,7 @@ impl NodeEffects {
         self.snapshots.clear();
         self.roles.clear();
         self.notices.clear();
+        self.refused.clear();
         self.fault = None;
         self.broken = None;
     }
@@ -68,6 +71,17 @@ impl NodeEffects {
         }
         tokens
     }
+}
+
+/// A peer's message that was not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Whose it was to be.
+    pub group: GroupId,
+    /// Who sent it.
+    pub from: NodeId,
+    /// Why not.
+    pub why: Reject,
 }
 
 /// One thing to make durable.

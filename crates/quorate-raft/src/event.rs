@@ -129,6 +129,19 @@ pub enum Reject {
     /// The message contradicts the protocol or itself.
     #[error("malformed message: {0}")]
     Malformed(&'static str),
+    /// The sender's log has another entry than this member knows to be committed: one of the two has lost what it had
+    /// promised (Raft paper 5.4.3), or they are not of one group.
+    #[error(
+        "entry {index} is committed here with term {committed}, and the leader has one of term {offered} there"
+    )]
+    Conflict {
+        /// The first position at which they differ.
+        index: Index,
+        /// The term of the entry here.
+        committed: Term,
+        /// That of the sender's.
+        offered: Term,
+    },
     /// The member is faulted.
     #[error("the disk of this member is faulted")]
     Faulted,

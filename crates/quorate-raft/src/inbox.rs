@@ -127,13 +127,11 @@ impl Core {
         }
         let ids = std::iter::once(prev.term).chain(entries.iter().map(|entry| entry.term));
         let committed = (prev.index.0..=self.commit.0).map(crate::Index).zip(ids);
-        let differs = |(index, term): (crate::Index, Term)| {
-            self.log.term_at(index).is_some_and(|own| own != term)
-        };
-        if committed.into_iter().any(differs) {
-            return Err(Reject::Malformed("an append contradicts a committed entry"));
-        }
-        Ok(())
+        let mut conflicts = committed.into_iter().filter_map(|(index, offered)| {
+            let committed = self.log.term_at(index).filter(|own| *own != offered)?;
+            Some(Reject::Conflict { index, committed, offered })
+        });
+        conflicts.next().map_or(Ok(()), Err)
     }
 
     /// An answer speaks only of what this leader sent.

@@ -41,8 +41,12 @@ fn an_append_from_before_the_log_matches() {
 fn an_append_that_contradicts_a_committed_entry_is_refused() {
     let mut solo = Solo::new(3, 2, &[1, 1, 1]);
     solo.append(2, id(1, 3), &[], 2);
-    assert!(malformed(solo.append(3, id(1, 1), &[2, 2], 0)));
-    assert!(malformed(solo.append(3, id(2, 2), &[], 0)));
+    let conflict = |index| {
+        let (index, committed, offered) = (Index(index), Term(1), Term(2));
+        Verdict::Rejected(Reject::Conflict { index, committed, offered })
+    };
+    assert_eq!(solo.append(3, id(1, 1), &[2, 2], 0), conflict(2));
+    assert_eq!(solo.append(3, id(2, 2), &[], 0), conflict(2));
     assert_eq!((solo.core.view().term, solo.core.view().last), (Term(2), id(1, 3)));
 }
 

@@ -86,7 +86,7 @@ impl Backend for Handle {
             is_learner: false,
             db_size_bytes: self.0.sizes.total.load(Relaxed),
             db_size_in_use_bytes: self.0.sizes.live.load(Relaxed),
-            errors: Vec::new(),
+            errors: self.0.refusals.errors(self.0.clock.now()),
         }
     }
 

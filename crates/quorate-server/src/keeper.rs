@@ -13,7 +13,10 @@ use quorate_proto::etcdserverpb::{
 };
 use quorate_raft::{Mono, Term};
 
-use crate::{AutoCompaction, bugs::Bug, clock::nanoseconds, shared::Shared, snapshots::Snapshots};
+use crate::{
+    AutoCompaction, bugs::Bug, clock::nanoseconds, shared::Shared, snapshots::Snapshots,
+    troubles::LeaderWatch,
+};
 
 /// How often it looks.
 pub const TICK: Duration = Duration::from_millis(200);
@@ -29,17 +32,19 @@ const SAMPLES_PER_PERIOD: u32 = 10;
 pub struct Keeper {
     shared: Arc<Shared>,
     compactor: Compactor,
+    leader_watch: LeaderWatch,
 }
 
 impl Keeper {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let compactor = Compactor::new(shared.config.auto_compaction, shared.clock.now());
-        Self { shared, compactor }
+        Self { shared, compactor, leader_watch: LeaderWatch::default() }
     }
 
     /// Looks once. Call it every [`TICK`].
     pub fn tick(&mut self) {
         Snapshots::tick(&self.shared);
+        self.leader_watch.look(&self.shared);
         let leads = self.shared.standing.leads();
         if let Some(term) = leads {
             self.keep_leases(term);

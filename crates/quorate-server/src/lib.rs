@@ -45,6 +45,7 @@ mod snapshots;
 mod start;
 #[cfg(test)]
 mod testing;
+mod troubles;
 
 pub use apply_loop::ApplyLoop;
 pub use backend::Handle;

@@ -374,6 +374,9 @@ impl RaftLoop {
                 tracing::warn!(group, ?notice, "raft");
             }
         }
+        for refused in effects.refused.drain(..) {
+            self.shared.refusals.note(now, refused);
+        }
         if let Some(progress) = self.node.progress(GROUP) {
             standing.set_commit(progress.committed.0);
         }

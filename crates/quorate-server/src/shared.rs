@@ -31,6 +31,7 @@ use crate::{
     ports::{Jobs, Peers},
     services::Calls,
     snapshots::Snapshots,
+    troubles::Refusals,
 };
 
 /// The only group so far: etcd's key space.
@@ -87,6 +88,7 @@ pub(crate) struct Shared {
     pub(crate) watches: Arc<Watches>,
     pub(crate) lessor: Mutex<Lessor>,
     pub(crate) standing: Standing,
+    pub(crate) refusals: Refusals,
     pub(crate) sizes: Sizes,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) peers: Arc<dyn Peers>,

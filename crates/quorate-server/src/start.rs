@@ -31,6 +31,7 @@ use crate::{
     services::Calls,
     shared::{GROUP, Shared, Sizes, Standing},
     snapshots::Snapshots,
+    troubles::Refusals,
 };
 
 /// A server whose sides wait to be driven.
@@ -173,6 +174,7 @@ fn share(
         watches: Arc::new(Watches::new(reader.revision(), WatchLimits::default())),
         lessor: Mutex::new(Lessor::new(leases)),
         standing: Standing::new(now, term, store.applied().index),
+        refusals: Refusals::default(),
         sizes: Sizes { total: size.total.into(), live: size.in_use.into() },
         clock: outside.clock,
         peers: outside.peers,

@@ -3,9 +3,16 @@
 /// The version of this program.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// What kind of build it is, when it is not one for data that anybody needs.
+#[cfg(feature = "breakable")]
+pub(crate) const BUILD: &str = ", breakable: a build for tests, which can break its promises";
+/// What kind of build it is: the usual one.
+#[cfg(not(feature = "breakable"))]
+pub(crate) const BUILD: &str = "";
+
 /// One line for people.
 pub(crate) fn own() -> String {
-    format!("quorate {VERSION}")
+    format!("quorate {VERSION}{BUILD}")
 }
 
 /// The four lines that `etcd --version` prints. Programs read the first; none of them is false.
@@ -17,6 +24,6 @@ pub(crate) fn as_etcd(reported: &str) -> String {
         other => other,
     };
     format!(
-        "etcd Version: {reported}\nGit SHA: none\nGo Version: none (quorate {VERSION}, Rust)\nGo OS/Arch: {system}/{architecture}"
+        "etcd Version: {reported}\nGit SHA: none\nGo Version: none (quorate {VERSION}, Rust{BUILD})\nGo OS/Arch: {system}/{architecture}"
     )
 }

@@ -12,7 +12,7 @@ use crate::{
     handle::kv,
 };
 
-/// Alarms first, then the leader, then a read. `exclude=NAME` ignores an alarm; `serializable=true` asks only this member.
+/// Alarms first, then the leader, then what the member says of itself, then a read. `exclude=NAME` ignores an alarm; `serializable=true` asks only this member.
 pub(super) async fn health<B: Backend>(front: &Front<B>, query: &Query<'_>) -> Response<ReplyBody> {
     match fault(front, query).await {
         None => {
@@ -41,6 +41,10 @@ async fn fault<B: Backend>(front: &Front<B>, query: &Query<'_>) -> Option<String
     }
     if !serializable && front.backend.leaderless_for().is_some() {
         return Some("RAFT NO LEADER".to_owned());
+    }
+    // What the member says of itself: a read would wait for what never comes.
+    if !serializable && let Some(error) = front.backend.status().errors.into_iter().next() {
+        return Some(error);
     }
     read(front, serializable).await.err().map(|error| range_error(&error))
 }

@@ -28,6 +28,8 @@ pub(crate) use self::{grpc::GrpcMetrics, report::render};
 /// The counters of one member. All parts may be fed from any thread, without a lock.
 #[derive(Debug)]
 pub struct Metrics {
+    /// Whether this is a build that can break its promises, for tests: 1 or 0.
+    pub breakable: Gauge,
     /// Changes of leadership seen since the start, the first election included.
     pub leader_changes_seen: Counter,
     /// Proposals that wait for their answer.
@@ -94,6 +96,7 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
+            breakable: Gauge::default(),
             leader_changes_seen: Counter::default(),
             proposals_pending: Gauge::default(),
             proposals_failed: Counter::default(),

@@ -87,6 +87,11 @@ fn server<B: Backend>(page: &mut Page, front: &Front<B>, status: &Status) {
         "Current backend storage quota size in bytes.",
         front.settings.quota_backend_bytes,
     );
+    page.gauge(
+        "quorate_breakable",
+        "Whether or not this is a build for tests that can break its promises. 1 is, 0 is not.",
+        metrics.breakable.get(),
+    );
     label(
         page,
         "etcd_server_version",

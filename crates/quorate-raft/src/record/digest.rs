@@ -62,7 +62,7 @@ fn put_verdict(verdict: Verdict, out: &mut impl Sink) {
             Reject::WindowFull => 4,
             Reject::Transferring => 5,
             Reject::UnknownPeer(_) => 6,
-            Reject::Malformed(_) => 7,
+            Reject::Malformed(_) | Reject::Conflict { .. } => 7,
             Reject::Faulted => 8,
         }),
     }

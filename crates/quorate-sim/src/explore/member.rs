@@ -393,7 +393,10 @@ impl Member {
     /// What must hold of one member across one step.
     fn judge(&self, before: &Self, verdict: Verdict) -> Result<(), String> {
         let id = self.core.view().id;
-        if let Verdict::Rejected(why @ (Reject::Malformed(_) | Reject::UnknownPeer(_))) = verdict {
+        if let Verdict::Rejected(
+            why @ (Reject::Malformed(_) | Reject::Conflict { .. } | Reject::UnknownPeer(_)),
+        ) = verdict
+        {
             return Err(format!("member {id} refuses what a correct member sent: {why}"));
         }
         let past = Past::of(&before.core);

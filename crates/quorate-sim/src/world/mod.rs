@@ -366,7 +366,8 @@ impl World {
 /// Honest peers never contradict the protocol, and a driver that keeps its contract is never refused.
 fn check_verdict(member: &Member, input: &Input, verdict: Verdict) -> Result<(), Conviction> {
     let arrived = matches!(input, Input::Arrival { .. });
-    let malformed = matches!(verdict, Verdict::Rejected(Reject::Malformed(_)));
+    let malformed =
+        matches!(verdict, Verdict::Rejected(Reject::Malformed(_) | Reject::Conflict { .. }));
     let unknown = matches!(verdict, Verdict::Rejected(Reject::UnknownPeer(_)));
     let refused = malformed || (unknown && arrived);
     hold(!refused, Judge::Contract, || {

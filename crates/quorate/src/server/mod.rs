@@ -91,6 +91,7 @@ impl Server {
         let identity = Identity::of(config)?;
         identity.claim(&config.data_dir)?;
         let (metrics, peers) = (Arc::new(Metrics::default()), Arc::new(PeerSockets::default()));
+        tell_breakable(config, &metrics);
         let outside = Outside {
             vfs: disk(config),
             clock: Clock::start(),
@@ -127,6 +128,21 @@ impl Server {
         tracing::info!(clean, "stopped");
     }
 }
+
+/// Nobody may take this build for one that keeps its promises.
+#[cfg(feature = "breakable")]
+fn tell_breakable(config: &ServerConfig, metrics: &Metrics) {
+    metrics.breakable.set(1);
+    let breaks = format!("{:?}", config.breaks);
+    tracing::warn!(
+        breaks,
+        "a build for tests, which can break its promises: never for data that anybody needs"
+    );
+}
+
+/// This build keeps its promises.
+#[cfg(not(feature = "breakable"))]
+fn tell_breakable(_: &ServerConfig, _: &Metrics) {}
 
 fn disk(config: &ServerConfig) -> Arc<dyn Vfs> {
     #[cfg(feature = "breakable")]

@@ -170,3 +170,18 @@ fn members_with_different_histories_are_convicted() {
     assert!(printed.contains(convicted), "{printed}");
     assert!(printed.contains(&members.endpoint(2)), "{printed}");
 }
+
+#[test]
+fn a_member_without_a_quorum_says_whom_it_does_not_reach() {
+    let members = Members::new();
+    let mut lonely = members.start(0);
+    let lines = lines_until(&mut lonely.stderr, "no leader: ");
+    let line: serde_json::Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+    let url = |node: u16| format!("http://127.0.0.1:{}", members.port + 100 * node + 1);
+    let others = format!("node1 ({}), node2 ({})", url(1), url(2));
+    let mut said: Vec<&str> = line["unreachable"].as_str().unwrap().split(", ").collect();
+    said.sort_unstable();
+    assert_eq!(said.join(", "), others, "{line}");
+    assert_eq!(line["connected"], "", "{line}");
+    assert!(line["seconds"].as_u64().is_some(), "{line}");
+}

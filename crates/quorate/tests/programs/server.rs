@@ -13,6 +13,11 @@ use crate::process::{PATIENCE, Program, ctl, free_ports, lines_until, quorate, t
 
 /// A member that says it is ready.
 fn start(home: &Path, port: u16) -> Program {
+    start_with(home, port, &[]).0
+}
+
+/// The same, with more flags; and what it has logged until it was ready.
+fn start_with(home: &Path, port: u16, more: &[&str]) -> (Program, Vec<String>) {
     let url = |more| format!("http://127.0.0.1:{}", port + more);
     let arguments = [
         ("data-dir", text(home).to_owned()),
@@ -25,9 +30,9 @@ fn start(home: &Path, port: u16) -> Program {
     .map(|(flag, value)| format!("--{flag}={value}"));
     let arguments: Vec<&str> =
         std::iter::once("server").chain(arguments.iter().map(String::as_str)).collect();
-    let mut program = Program::start(&arguments);
-    lines_until(&mut program.stderr, "ready to serve client requests");
-    program
+    let mut program = Program::start(&[&arguments, more].concat());
+    let lines = lines_until(&mut program.stderr, "ready to serve client requests");
+    (program, lines)
 }
 
 #[test]
@@ -70,6 +75,29 @@ fn a_signal_keeps_a_flight_recording_that_can_be_played_again() {
         assert!(!bytes.windows(6).any(|part| part == b"secret"), "no content is in it");
     }
     assert_eq!(ctl(&endpoint, &["get", "c"]).as_deref(), Ok("c\nsecret-value\n"));
+}
+
+/// What `/metrics` answers.
+fn metrics(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: n1\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    page
+}
+
+#[test]
+fn a_build_that_can_break_its_promises_says_so_and_no_other() {
+    let breakable = cfg!(feature = "breakable");
+    let version = quorate().arg("version").output().unwrap().stdout;
+    assert_eq!(String::from_utf8_lossy(&version).contains("breakable"), breakable);
+    let home = tempfile::tempdir().unwrap();
+    let port = free_ports();
+    let (_server, lines) = start_with(home.path(), port, &[]);
+    let warned = lines.iter().any(|line| line.contains("which can break its promises"));
+    assert_eq!(warned, breakable, "{lines:#?}");
+    let gauge = format!("\nquorate_breakable {}\n", u8::from(breakable));
+    assert!(metrics(port).contains(&gauge));
 }
 
 #[test]
