@@ -18,6 +18,7 @@ use quorate_server::ServerConfig;
 
 use crate::logging::LogConfig;
 use command_line::Given;
+use config_file::Setting;
 use settings::Draft;
 use table::{Effect, Flag};
 pub(crate) use values::duration;
@@ -63,7 +64,7 @@ pub(crate) fn read(
     let mut draft = Draft::default();
     let file = given.value("config-file").or_else(|| environment.get(&variable("config-file")));
     match file {
-        Some(path) => apply_file(&mut draft, Path::new(path), &given)?,
+        Some(path) => apply_file(&mut draft, Path::new(path), &given, &environment)?,
         None => apply_given(&mut draft, &given, &environment)?,
     }
     if given.version {
@@ -115,17 +116,30 @@ fn etcd_variables(
     .collect()
 }
 
-fn apply_file(draft: &mut Draft, path: &Path, given: &Given) -> Result<(), String> {
-    for (key, value) in config_file::read(path)? {
-        match table::find(&key) {
-            Some(flag) => apply(draft, flag, &value, &format!("{}: {key}", path.display()))?,
-            None => draft.warnings.push(format!("{}: {key} is not known", path.display())),
+/// The file alone counts. What else is given is named, since whoever gave it believes that it does.
+fn apply_file(
+    draft: &mut Draft,
+    path: &Path,
+    given: &Given,
+    environment: &BTreeMap<String, String>,
+) -> Result<(), String> {
+    for Setting { flag, value, place } in config_file::read(path)? {
+        match table::find(&flag) {
+            Some(flag) => apply(draft, flag, &value, &place)?,
+            None => draft.warnings.push(format!("{place}: no such setting")),
         }
     }
-    let ignored = given.values.iter().filter(|(name, _)| *name != "config-file");
-    draft.warnings.extend(
-        ignored.map(|(name, _)| format!("--{name}: {} is used, flags are not", path.display())),
-    );
+    let flags = given.values.iter().filter(|(name, _)| *name != "config-file");
+    let flags = flags.map(|(name, value)| format!("--{name}={value}"));
+    let is_setting = |name: &str| {
+        name != variable("config-file") && table::flags().any(|flag| variable(flag.name) == name)
+    };
+    let variables =
+        environment.iter().filter(|(name, value)| is_setting(name) && !value.is_empty());
+    let variables = variables.map(|(name, value)| format!("{name}={value}"));
+    let file = path.display();
+    let lost = flags.chain(variables).map(|lost| format!("{lost}: not used, only {file} counts"));
+    draft.warnings.extend(lost);
     Ok(())
 }
 
@@ -136,16 +150,23 @@ fn apply_given(
 ) -> Result<(), String> {
     for (name, value) in environment.iter().filter(|(_, value)| !value.is_empty()) {
         match table::flags().find(|flag| variable(flag.name) == *name) {
-            Some(flag) if given.value(flag.name).is_none() => apply(draft, flag, value, name)?,
-            Some(flag) => {
-                draft.warnings.push(format!("{name}: the flag --{} is given too", flag.name));
-            }
             None => draft.warnings.push(format!("{name}: no such setting")),
+            Some(flag) => match given.value(flag.name) {
+                None => apply(draft, flag, value, name)?,
+                Some(stronger) => draft.warnings.push(format!(
+                    "{name}={value}: not used, --{}={stronger} is given too",
+                    flag.name
+                )),
+            },
         }
     }
     for (name, value) in &given.values {
         if let Some(flag) = table::find(name) {
             apply(draft, flag, value, &format!("--{name}"))?;
+        }
+        if let Some(later) = given.value(name).filter(|later| *later != value) {
+            let lost = format!("--{name}={value}: not used, --{name}={later} is given later");
+            draft.warnings.push(lost);
         }
     }
     Ok(())

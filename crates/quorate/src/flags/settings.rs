@@ -202,8 +202,9 @@ impl Draft {
         }
         let Some(own) = self.initial_cluster.get(&self.name) else {
             return Err(format!(
-                "couldn't find local name {:?} in the initial cluster configuration",
-                self.name
+                "couldn't find local name {:?} in the initial cluster configuration: --initial-cluster has {:?}",
+                self.name,
+                self.initial_cluster.keys().collect::<Vec<_>>()
             ));
         };
         let (own, advertised): (BTreeSet<_>, BTreeSet<_>) =

@@ -45,7 +45,7 @@ fn without_flags_everything_is_as_in_etcd() {
 fn a_member_of_three_as_scripts_start_it() {
     let settings = settings(
         "--name b -data-dir=/d --listen-client-urls http://0.0.0.0:2479,http://[::1]:2479 \
-         --advertise-client-urls=http://b.example:2479/ --listen-peer-urls http://127.0.0.1:2480 \
+         --advertise-client-urls=http://b.example:2479 --listen-peer-urls http://127.0.0.1:2480 \
          -initial-advertise-peer-urls http://b.example:2480 --initial-cluster-state=new \
          --initial-cluster a=http://a.example:2380,b=http://b.example:2480 --initial-cluster-token t \
          --heartbeat-interval=50 --election-timeout 500 --snapshot-count 100 --logger zap \
@@ -81,6 +81,8 @@ fn errors_name_the_flag_and_the_value() {
         ("--listen-peer-urls https://127.0.0.1:1", "TLS is not available"),
         ("--listen-peer-urls http://127.0.0.1", "does not have the form"),
         ("--listen-client-urls http://127.0.0.1:1", "--advertise-client-urls is required"),
+        ("--listen-peer-urls http://127.0.0.1:1/", "must not contain a path"),
+        ("--heartbeat-interval 99999999999999999999", "the number is too large"),
         ("--initial-cluster a=http://127.0.0.1:1", "couldn't find local name \"default\""),
         ("--initial-cluster default=http://127.0.0.1:1", "--initial-advertise-peer-urls"),
         ("--initial-cluster-state old", "invalid value \"old\" for --initial-cluster-state"),
@@ -105,7 +107,11 @@ fn a_flag_beats_its_variable() {
     let Ok(Asked::Serve(settings)) = asked("--name f", &variables) else { panic!("not taken") };
     assert_eq!(settings.server.name, "f");
     assert_eq!(settings.server.snapshot_count, 7);
-    assert_eq!(settings.warnings.len(), 2, "{:?}", settings.warnings);
+    let lost = "ETCD_NAME=v: not used, --name=f is given too";
+    assert_eq!(settings.warnings, [lost, "ETCD_NO_SUCH: no such setting"]);
+    let Ok(Asked::Serve(settings)) = asked("--name f --name g", &[]) else { panic!("not taken") };
+    assert_eq!(settings.server.name, "g");
+    assert_eq!(settings.warnings, ["--name=f: not used, --name=g is given later"]);
     let problem = asked("", &[("ETCD_SNAPSHOT_COUNT", "many")]).expect_err("a bad variable");
     assert!(problem.contains("\"many\" for ETCD_SNAPSHOT_COUNT"), "{problem}");
 }
@@ -127,22 +133,42 @@ fn a_config_file_makes_flags_and_variables_ignored() {
     };
     assert_eq!(settings.server.name, "file");
     assert_eq!(settings.server.snapshot_count, 9);
+    let lost = |text: &str| settings.warnings.iter().any(|warning| warning.starts_with(text));
+    assert!(lost("--name=flag: not used, only "), "{:?}", settings.warnings);
+    assert!(lost("ETCD_SNAPSHOT_COUNT=8: not used, only "), "{:?}", settings.warnings);
     assert_eq!(settings.server.watch_progress_notify_interval, Duration::from_secs(2));
     assert_eq!(settings.log.outputs, [LogOutput::Stdout]);
-    assert_eq!(settings.warnings.len(), 2, "{:?}", settings.warnings);
+    assert_eq!(settings.warnings.len(), 3, "{:?}", settings.warnings);
     for (text, named) in [
-        ("snapshot-count: many", "snapshot-count"),
+        ("\nsnapshot-count: many", "for ETCD.yaml:2: snapshot-count: not a whole number"),
         ("client-transport-security:\n  cert-file: a.pem", "cert-file=a.pem"),
-        ("name: [", "etcd.yaml"),
+        ("name: [", "ETCD.yaml:1: neither YAML nor JSON"),
     ] {
         std::fs::write(&path, text).unwrap();
-        let problem = problem(&line);
+        let problem = problem(&line).replace(&path.display().to_string(), "ETCD.yaml");
         assert!(problem.contains(named), "{text}: {problem}");
     }
     std::fs::write(&path, r#"{"name": "json", "heartbeat-interval": 10}"#).unwrap();
     let Ok(Asked::Serve(settings)) = asked(&line, &[]) else { panic!("not taken") };
     assert_eq!(settings.server.name, "json");
     assert_eq!(settings.server.heartbeat_interval, Duration::from_millis(10));
+}
+
+#[test]
+fn blanks_and_slashes_in_urls_are_taken_as_etcd_takes_them() {
+    let good = " http://127.0.0.1:1 ,HTTP://127.0.0.1:2\n";
+    assert_eq!(values::urls(good).unwrap(), ["http://127.0.0.1:1", "http://127.0.0.1:2"]);
+    for bad in [
+        "http://127.0.0.1:1/",
+        "http://127.0.0.1 :1",
+        "http:// 127.0.0.1:1",
+        "http://127.0.0.1: 1",
+        "http://127.0.0.1:1,",
+    ] {
+        assert!(values::urls(bad).is_err(), "{bad:?}");
+    }
+    let cluster = values::cluster("a= http://a:1, b=http://b:1,").unwrap();
+    assert_eq!(cluster.keys().collect::<Vec<_>>(), [" b", "a"]);
 }
 
 #[test]

@@ -3,18 +3,26 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::{IntErrorKind, ParseIntError},
+    str::FromStr,
     time::Duration,
 };
 
 /// Why a value is not one.
 pub(crate) type Problem = String;
 
-/// Reads a number.
-pub(super) fn number<T: std::str::FromStr>(text: &str) -> Result<T, Problem>
-where
-    T::Err: std::fmt::Display,
-{
-    text.parse().map_err(|error| format!("{error}"))
+/// Reads a whole number.
+pub(super) fn number<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|error: ParseIntError| {
+        let problem = match error.kind() {
+            IntErrorKind::Empty => "there is no number",
+            IntErrorKind::PosOverflow => "the number is too large",
+            IntErrorKind::NegOverflow => "the number is too small",
+            // `IntErrorKind` may grow.
+            IntErrorKind::InvalidDigit | IntErrorKind::Zero | _ => "not a whole number",
+        };
+        problem.to_owned()
+    })
 }
 
 /// Reads a truth value as Go does.
@@ -70,19 +78,21 @@ pub(super) fn urls(text: &str) -> Result<Vec<String>, Problem> {
 fn url(text: &str) -> Result<String, Problem> {
     let (scheme, rest) =
         text.split_once("://").ok_or_else(|| format!("URL scheme must be http: {text}"))?;
-    match scheme {
+    match scheme.to_ascii_lowercase().as_str() {
         "http" => {}
         "https" => return Err(format!("TLS is not available in this version: {text}")),
         "unix" | "unixs" => return Err(format!("unix sockets are not available: {text}")),
         _ => return Err(format!("URL scheme must be http: {text}")),
     }
-    let place = rest.strip_suffix('/').unwrap_or(rest);
-    if place.contains(['/', '?', '#', '@']) {
+    if rest.contains(['/', '?', '#', '@']) {
         return Err(format!("URL must not contain a path: {text}"));
     }
-    let (host, port) = host_port(place)
+    if rest.contains(char::is_whitespace) {
+        return Err(format!("URL must not contain a blank: {text:?}"));
+    }
+    let (host, port) = host_port(rest)
         .ok_or_else(|| format!("URL address does not have the form \"host:port\": {text}"))?;
-    if host.is_empty() && !place.starts_with(':') {
+    if host.is_empty() && !rest.starts_with(':') {
         return Err(format!("URL names no host: {text}"));
     }
     Ok(format!(
@@ -117,10 +127,11 @@ pub(super) fn listen_address(url: &str) -> Result<SocketAddr, Problem> {
 /// Reads `name=url,name=url`; a member with several URLs stands there several times.
 pub(super) fn cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, Problem> {
     let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    for part in text.split(',').filter(|part| !part.trim().is_empty()) {
         let (name, address) =
             part.split_once('=').ok_or_else(|| format!("{part:?} is not name=URL"))?;
-        members.entry(name.to_owned()).or_default().push(url(address)?);
+        // A blank belongs to a name, as in etcd.
+        members.entry(name.to_owned()).or_default().push(url(address.trim())?);
     }
     if members.is_empty() { Err("no member".to_owned()) } else { Ok(members) }
 }

@@ -19,6 +19,7 @@ use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
     io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -27,7 +28,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use quorate_etcd::{
     Settings,
     metrics::Metrics,
@@ -60,9 +61,15 @@ enum News {
 /// # Errors
 /// What kept it from starting, or what stopped it: the message names file, offset or value.
 pub(crate) fn run(config: &ServerConfig) -> anyhow::Result<()> {
+    let data_dir = &config.data_dir;
+    ensure!(
+        data_dir.is_dir() || !data_dir.exists(),
+        "--data-dir {} is not a directory",
+        data_dir.display()
+    );
     let (sender, news) = mpsc::channel();
     listen_for_signals(sender.clone())?;
-    let server = Server::begin(config, &sender)?;
+    let server = Server::begin(config, &sender).map_err(|error| explained(error, data_dir))?;
     loop {
         match news.recv().context("every thread has ended")? {
             News::Signal(SIGUSR1) => server.handle.keep_recording(),
@@ -74,6 +81,19 @@ pub(crate) fn run(config: &ServerConfig) -> anyhow::Result<()> {
             News::Failed(error) => return Err(error),
         }
     }
+}
+
+/// What a lock that somebody else holds means to an operator.
+fn explained(error: anyhow::Error, data_dir: &Path) -> anyhow::Error {
+    let is_held = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|io| io.kind() == io::ErrorKind::WouldBlock)
+    };
+    if error.chain().any(is_held) {
+        let text = format!("--data-dir {} is in use by another process", data_dir.display());
+        return error.context(text);
+    }
+    error
 }
 
 /// The running threads.
