@@ -4,7 +4,8 @@
 //! errors say more where etcdctl's say little. Each verb has its file: its flags, its requests, its four formats
 //! ([`mod@print`] knows the formats' common parts).
 //!
-//! Left out: users, roles, snapshots, locks and elections; TLS and passwords; the `protobuf` format.
+//! Left out: users, roles, snapshots (a server's are no backup, see docs/compatibility.md), alarms, locks and elections; TLS and
+//! passwords; the `protobuf` format.
 
 mod args;
 mod connector;

@@ -177,3 +177,30 @@ fn the_logs_of_two_clusters_are_not_merged() {
         assert!(complaint.contains(why) && complaint.contains(directories[1]), "{complaint}");
     }
 }
+
+#[test]
+fn a_second_process_on_a_data_directory_says_that_it_is_in_use() {
+    let home = tempfile::tempdir().unwrap();
+    let (port, other) = (free_ports(), free_ports());
+    let _server = start(home.path(), port);
+    let peer = format!("http://127.0.0.1:{}", port + 1);
+    let client = format!("http://127.0.0.1:{other}");
+    let (status, log) = Program::start(&[
+        "server",
+        "--data-dir",
+        text(home.path()),
+        "--listen-client-urls",
+        &client,
+        "--advertise-client-urls",
+        &client,
+        "--listen-peer-urls",
+        &peer,
+        "--initial-advertise-peer-urls",
+        &peer,
+        "--initial-cluster",
+        &format!("default={peer}"),
+    ])
+    .ended();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("is in use by another process"), "{log}");
+}
