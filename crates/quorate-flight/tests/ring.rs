@@ -175,7 +175,7 @@ fn a_core_whose_image_does_not_fit_is_not_recorded_until_it_does() {
         let base = SnapshotMeta { last: EntryId::default(), membership };
         let entry = |bytes| EntryMeta { term: Term(1), kind: EntryKind::Normal, bytes };
         let hard_state = HardState { term: Term(1), vote: None, commit: Index(u64::from(count)) };
-        let applied = hard_state.commit;
+        let applied = EntryId { term: Term(1), index: hard_state.commit };
         Recovered { base, entries: (0..count).map(entry).collect(), hard_state, applied }
     };
     let config = Config { id: NodeId(1), ..Config::default() };

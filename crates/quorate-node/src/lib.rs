@@ -28,15 +28,17 @@ mod node_event;
 mod peer_message;
 mod proposals;
 mod reads;
+mod start;
 
 pub use config::NodeConfig;
 pub use envelope::{ENVELOPE_BYTES, ENVELOPE_VERSION, Envelope, EnvelopeError};
 pub use log_store::{Entry, LogError, LogRecord, LogStore};
 pub use memory_log::{GroupLog, MemoryLogStore};
-pub use node::{GroupStart, Node, Progress};
+pub use node::{Node, Progress};
 pub use node_effects::{
     Answer, Apply, NodeEffects, NodeIo, ProposeError, ReadAnswer, Refused, RoleChange,
     SnapshotOrder,
 };
 pub use node_event::{NodeEvent, Proposal, Scope};
 pub use peer_message::{PeerMessage, SnapshotProgress};
+pub use start::{GroupStart, StateApart};

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_raft::{EntryMeta, EntryRange, GroupId, HardState, Index, SnapshotMeta};
+use quorate_raft::{EntryId, EntryMeta, EntryRange, GroupId, HardState, Index, SnapshotMeta, Term};
 
 use crate::log_store::{Entry, LogError, LogRecord, LogStore};
 
@@ -40,8 +40,27 @@ impl GroupLog {
         self.entries.iter().map(|entry| entry.meta).collect()
     }
 
+    /// The last entry that is only in the state machine: position 0 when there is none.
+    pub fn base(&self) -> EntryId {
+        self.base.as_ref().map_or_else(EntryId::default, |base| base.last)
+    }
+
+    /// The position of the last entry.
+    pub fn last_index(&self) -> Index {
+        Index(self.base().index.0 + self.entries.len() as u64)
+    }
+
+    /// The term of the entry at `index`, if this log knows it.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.base().index {
+            return Some(self.base().term);
+        }
+        let entry = self.offset(index).and_then(|offset| self.entries.get(offset));
+        entry.map(|entry| entry.meta.term)
+    }
+
     fn first(&self) -> Index {
-        self.base.as_ref().map_or(Index(0), |base| base.last.index).next()
+        self.base().index.next()
     }
 
     fn offset(&self, index: Index) -> Option<usize> {
@@ -207,7 +226,7 @@ impl LogStore for MemoryLogStore {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use quorate_raft::{EntryId, EntryKind, Membership, Term};
+    use quorate_raft::{EntryKind, Membership};
 
     use super::*;
 

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use quorate_flight::Recorder;
 use quorate_raft::{
-    Broken, Core, EntryId, GroupId, HardState, Index, Membership, Mono, RecoverError, Recovered,
-    SnapshotMeta, View,
+    Broken, Core, EntryId, GroupId, Index, Mono, RecoverError, Recovered, SnapshotMeta, View,
 };
 
 use crate::cache::EntryCache;
 use crate::group::{Group, Round};
-use crate::{GroupLog, LogStore, NodeConfig, NodeEffects, NodeEvent, PeerMessage};
+use crate::{GroupStart, LogStore, NodeConfig, NodeEffects, NodeEvent, PeerMessage};
 
 /// Drives the groups of one node. Neither clock nor disk nor network: time, log and messages are arguments.
 ///
@@ -20,44 +19,6 @@ use crate::{GroupLog, LogStore, NodeConfig, NodeEffects, NodeEvent, PeerMessage}
 pub struct Node {
     config: NodeConfig,
     groups: BTreeMap<GroupId, Group>,
-}
-
-/// What a group starts from.
-#[derive(Clone, Debug)]
-pub struct GroupStart {
-    /// Which group.
-    pub group: GroupId,
-    /// What the log holds of it; the default for a fresh one.
-    pub log: GroupLog,
-    /// What its state machine has applied, durably.
-    pub applied: EntryId,
-    /// The members of a fresh group.
-    pub first_membership: Membership,
-}
-
-impl GroupStart {
-    /// Makes up for a crash between the state machine's taking a snapshot and the log's hearing of it: the state machine is
-    /// ahead of the log's end then. The log becomes empty behind it; what is returned must be durable in the log, as
-    /// [`LogRecord::Install`](crate::LogRecord), before the node starts.
-    ///
-    /// A log that was lost looks the same: the caller must know that it was not.
-    pub fn catch_up(&mut self) -> Option<(HardState, SnapshotMeta)> {
-        let base = self.log.base.as_ref();
-        let start = base.map_or(Index(0), |base| base.last.index);
-        if self.applied.index.0 <= start.0 + self.log.entries.len() as u64 {
-            return None;
-        }
-        let membership = base.map_or(&self.first_membership, |base| &base.membership).clone();
-        let snapshot = SnapshotMeta { last: self.applied, membership };
-        let saved = self.log.hard_state;
-        let hard_state = HardState {
-            term: saved.term.max(self.applied.term),
-            vote: saved.vote.filter(|_| saved.term >= self.applied.term),
-            commit: self.applied.index,
-        };
-        self.log = GroupLog { hard_state, base: Some(snapshot.clone()), entries: Vec::new() };
-        Some((hard_state, snapshot))
-    }
 }
 
 impl Node {
@@ -187,8 +148,7 @@ fn recover_group(
     now: Mono,
     seed: u64,
 ) -> Result<Group, RecoverError> {
-    let GroupStart { group, log, applied, first_membership } = start;
-    let applied = applied.index;
+    let GroupStart { group, log, applied, first_membership, .. } = start;
     let entries = log.metas();
     let base = log.base.unwrap_or_else(|| SnapshotMeta {
         membership: first_membership,
@@ -199,6 +159,7 @@ fn recover_group(
     cache.replace_from(first, &log.entries);
     let recovered = Recovered { hard_state: log.hard_state, base, entries, applied };
     let core = Core::recover(config.raft.clone(), recovered, now, seed)?;
+    let applied = applied.index;
     cache.evict(applied);
     let flight_bytes_max = config.flight_bytes_max;
     let recorder = (flight_bytes_max > 0).then(|| Recorder::new(flight_bytes_max));

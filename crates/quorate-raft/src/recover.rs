@@ -27,8 +27,8 @@ pub struct Recovered {
     pub base: SnapshotMeta,
     /// The log behind `base`, without gaps.
     pub entries: Vec<EntryMeta>,
-    /// How far the state machine has applied the log, durably. Commits are given out from here on.
-    pub applied: Index,
+    /// The last entry that the state machine has applied, durably. Commits are given out from here on.
+    pub applied: EntryId,
 }
 
 /// Which invariant does not hold of what the disk gave back, or of the settings.
@@ -91,6 +91,15 @@ pub enum RecoverError {
         /// The end of the log.
         last: EntryId,
     },
+    /// State and log speak of the same entries: what was applied is committed, and what is committed is never another entry
+    /// (state machine safety, figure 3).
+    #[error("the state machine has applied {applied}, but the log's entry there has term {found}")]
+    AppliedDiffers {
+        /// The last entry applied.
+        applied: EntryId,
+        /// The term of the log's entry at its index.
+        found: Term,
+    },
     /// What the log has dropped is in the state machine.
     #[error("the log starts behind {base}, but it is applied only up to {applied}")]
     AppliedBehindBase {
@@ -144,8 +153,8 @@ impl Core {
         Self {
             term,
             vote,
-            commit: commit.max(recovered.applied),
-            released: recovered.applied,
+            commit: commit.max(recovered.applied.index),
+            released: recovered.applied.index,
             leader: None,
             leader_seen: now,
             armed: now,
@@ -212,7 +221,7 @@ fn read_log(base: EntryId, entries: &[EntryMeta]) -> Result<Log, RecoverError> {
 fn check_positions(log: &Log, recovered: &Recovered) -> Result<(), RecoverError> {
     let (base, last) = (log.base(), log.last());
     let HardState { term, commit, .. } = recovered.hard_state;
-    let applied = recovered.applied;
+    let EntryId { term: applied_term, index: applied } = recovered.applied;
     if last.term > term {
         return Err(RecoverError::TermBehindLog { term, last });
     }
@@ -225,5 +234,10 @@ fn check_positions(log: &Log, recovered: &Recovered) -> Result<(), RecoverError>
     if applied < base.index {
         return Err(RecoverError::AppliedBehindBase { applied, base });
     }
-    Ok(())
+    match log.term_at(applied) {
+        Some(found) if found != applied_term => {
+            Err(RecoverError::AppliedDiffers { applied: recovered.applied, found })
+        }
+        Some(_) | None => Ok(()),
+    }
 }

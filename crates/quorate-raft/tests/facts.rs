@@ -24,7 +24,7 @@ fn a_commit_index_beyond_the_log_is_clamped() {
 fn an_append_from_before_the_log_matches() {
     let mut solo = Solo::start(Recovered {
         base: SnapshotMeta { last: id(1, 5), ..base(3) },
-        applied: Index(5),
+        applied: id(1, 5),
         entries: metas(&[1]),
         ..recovered(3, 2, None, &[])
     });

@@ -43,7 +43,7 @@ pub(crate) fn base(voters: u64) -> SnapshotMeta {
 /// What a disk gives back that holds `terms`, after `term`.
 pub(crate) fn recovered(voters: u64, term: u64, vote: Option<u64>, terms: &[u64]) -> Recovered {
     let hard_state = HardState { term: Term(term), vote: vote.map(NodeId), commit: Index(0) };
-    Recovered { hard_state, base: base(voters), entries: metas(terms), applied: Index(0) }
+    Recovered { hard_state, base: base(voters), entries: metas(terms), applied: EntryId::default() }
 }
 
 impl Solo {

@@ -255,8 +255,10 @@ fn recovery_names_the_broken_invariant() {
     assert_eq!(behind, RecoverError::TermBehindLog { term: Term(1), last: id(2, 2) });
     let commit = with(|recovered| recovered.hard_state.commit = Index(3));
     assert_eq!(commit, RecoverError::CommitBeyondLog { commit: Index(3), last: id(2, 2) });
-    let applied = with(|recovered| recovered.applied = Index(3));
+    let applied = with(|recovered| recovered.applied = id(2, 3));
     assert_eq!(applied, RecoverError::AppliedBeyondLog { applied: Index(3), last: id(2, 2) });
+    let differs = with(|recovered| recovered.applied = id(1, 2));
+    assert_eq!(differs, RecoverError::AppliedDiffers { applied: id(1, 2), found: Term(2) });
     let based = with(|recovered| recovered.base.last = id(1, 7));
     assert_eq!(based, RecoverError::AppliedBehindBase { applied: Index(0), base: id(1, 7) });
     let kind = with(|recovered| recovered.entries[0].kind = EntryKind::Membership);
@@ -275,7 +277,7 @@ fn recovery_names_the_broken_invariant() {
 fn recovery_goes_on_from_the_saved_commit_index() {
     let mut recovered = recovered(3, 2, None, &[1, 2, 2]);
     recovered.hard_state.commit = Index(2);
-    recovered.applied = Index(1);
+    recovered.applied = id(1, 1);
     let mut core = Core::recover(config(1), recovered, Mono(0), 1).unwrap();
     let mut out = Effects::default();
     core.step(Mono(0), Event::Wake, &mut out);

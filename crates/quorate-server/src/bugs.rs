@@ -1,7 +1,7 @@
 //! Mistakes that were made, here or elsewhere, each behind a switch of one line: so that the judges of simulated servers can be
 //! judged. Without the feature `breakable` no switch can be on.
 
-use crate::shared::Shared;
+use crate::{ServerConfig, shared::Shared};
 
 /// A mistake in what happens between the core and the clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +18,18 @@ pub enum Bug {
     LeasesNotReloaded,
     /// A member that believes to lead answers linearizable reads without asking anybody.
     ReadUnconfirmed,
+    /// After a crash in an install, the log's end is compared with the new state's by index alone. Ours.
+    InstallByIndex,
 }
 
 impl Shared {
+    /// Whether this mistake is made: never, but in a build that judges the judges.
+    pub(crate) fn makes(&self, bug: Bug) -> bool {
+        self.config.makes(bug)
+    }
+}
+
+impl ServerConfig {
     /// Whether this mistake is made: never, but in a build that judges the judges.
     #[cfg(not(feature = "breakable"))]
     #[allow(clippy::unused_self, reason = "the same call as in a build that makes mistakes")]
@@ -31,6 +40,6 @@ impl Shared {
     /// Whether this mistake is made.
     #[cfg(feature = "breakable")]
     pub(crate) fn makes(&self, bug: Bug) -> bool {
-        self.config.breaks.bug == Some(bug)
+        self.breaks.bug == Some(bug)
     }
 }

@@ -33,6 +33,8 @@ mod hashes;
 mod identity;
 mod inbox;
 mod inspect;
+#[cfg(test)]
+mod install_crashes;
 mod keeper;
 mod peers;
 mod pending;

@@ -13,7 +13,7 @@ use anyhow::Context;
 use quorate_etcd::backend::ServerError;
 use quorate_node::{LogRecord, LogStore, Node, NodeEffects, NodeEvent, NodeIo, ReadAnswer};
 use quorate_proto::inspect::RaftResponse;
-use quorate_raft::{Broken, GroupId, Index, IoToken, Mono, NodeId, Notice, Role, View};
+use quorate_raft::{Broken, GroupId, Index, IoToken, Mono, NodeId, Notice, Role, Term, View};
 use quorate_storage::Wal;
 
 use crate::{
@@ -99,6 +99,20 @@ impl RaftLoop {
     pub fn is_ready(&self) -> bool {
         let due = || self.next_deadline().is_some_and(|due| due <= self.shared.clock.now());
         self.goes_on() || !self.shared.raft.is_empty() || due()
+    }
+
+    /// The term of the log's entry at `index`, if the core knows it.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        let view =
+            self.view().filter(|view| index >= view.base.index && index <= view.last.index)?;
+        let mut runs = self.node.log_terms(GROUP).rev();
+        let run = runs.find(|first| first.index <= index);
+        Some(run.map_or(view.base.term, |first| first.term))
+    }
+
+    /// Whether the state machine is becoming a snapshot that the log does not know of yet.
+    pub fn is_installing(&self) -> bool {
+        self.installing.is_some()
     }
 
     /// Blocks until a round has something to do.

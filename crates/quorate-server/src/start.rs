@@ -21,6 +21,7 @@ use crate::{
     Identity, ServerConfig,
     apply_loop::ApplyLoop,
     backend::Handle,
+    bugs::Bug,
     clock::nanoseconds,
     hashes::CompactionHashes,
     inbox::Inbox,
@@ -61,6 +62,7 @@ pub fn start(
     let (dir, engine) =
         StateDir::open(Arc::clone(&outside.vfs), &state_path, EngineConfig::default())
             .context("open the state")?;
+    let installed = engine.installed_snapshot().context("open the state")?;
     let store = Store::open(Box::new(engine)).context("open the state")?;
     let group = groups.remove(&GROUP);
     let applied = store.applied();
@@ -73,10 +75,11 @@ pub fn start(
     let start = GroupStart {
         group: GROUP,
         log: group.unwrap_or_default(),
-        applied: EntryId { term: Term(applied.term), index: Index(applied.index) },
+        applied: entry_id(applied.term, applied.index),
+        installed: installed.map(|head| entry_id(head.term, head.index)),
         first_membership: identity.membership(),
     };
-    let start = catch_up(start, &mut log)?;
+    let start = catch_up(&config, start, &mut log)?;
     tell(&identity, &config, &start);
     let node = recover(&config, &identity, start, &mut outside)?;
     let term = node.view(GROUP).map_or(Term(0), |view| view.term);
@@ -87,6 +90,10 @@ pub fn start(
         apply: ApplyLoop::new(Arc::clone(&shared), store),
         keeper: Keeper::new(shared),
     })
+}
+
+fn entry_id(term: u64, index: u64) -> EntryId {
+    EntryId { term: Term(term), index: Index(index) }
 }
 
 fn open_log(
@@ -103,8 +110,18 @@ fn open_log(
     Wal::open(Arc::clone(vfs), &config.data_dir.join("wal"), wal_config).context("open the log")
 }
 
-fn catch_up(mut start: GroupStart, log: &mut Wal) -> anyhow::Result<GroupStart> {
-    if let Some((hard_state, snapshot)) = start.catch_up() {
+fn catch_up(
+    config: &ServerConfig,
+    mut start: GroupStart,
+    log: &mut Wal,
+) -> anyhow::Result<GroupStart> {
+    if config.makes(Bug::InstallByIndex)
+        && let Some(term) = start.log.term_at(start.applied.index)
+    {
+        start.applied.term = term;
+    }
+    let installed = start.catch_up().context("the state and the log don't belong together")?;
+    if let Some((hard_state, snapshot)) = installed {
         tracing::info!(last = %snapshot.last, "the log goes on behind an installed snapshot");
         let record = LogRecord::Install { group: GROUP, hard_state, snapshot: &snapshot };
         log.append(&[record]).context("note an installed snapshot")?;

@@ -31,6 +31,15 @@ impl Jobs for Alone {
 /// Starts it with these settings, but for small segments of the log.
 pub(crate) fn started(vfs: &Arc<MemoryVfs>, now: &Arc<AtomicU64>, config: ServerConfig) -> Started {
     let config = ServerConfig { wal_segment_bytes: Some(1 << 20), ..config };
+    try_start(vfs, now, config).unwrap()
+}
+
+/// Starts it with these settings, if its disk lets it.
+pub(crate) fn try_start(
+    vfs: &Arc<MemoryVfs>,
+    now: &Arc<AtomicU64>,
+    config: ServerConfig,
+) -> anyhow::Result<Started> {
     let outside = Outside {
         vfs: Arc::clone(vfs) as _,
         clock: Clock::Simulated(Arc::clone(now)),
@@ -39,6 +48,6 @@ pub(crate) fn started(vfs: &Arc<MemoryVfs>, now: &Arc<AtomicU64>, config: Server
         random: Box::new(|| 7),
         metrics: Arc::default(),
     };
-    let identity = Identity::of(&config).unwrap();
-    start(config, identity, outside).unwrap()
+    let identity = Identity::of(&config)?;
+    start(config, identity, outside)
 }

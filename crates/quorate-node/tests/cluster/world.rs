@@ -42,6 +42,8 @@ impl Choices {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Machine {
     pub(crate) applied: EntryId,
+    /// The snapshot that it began with.
+    installed: Option<EntryId>,
     pub(crate) numbers: Vec<u64>,
 }
 
@@ -150,9 +152,10 @@ impl World {
             group: GROUP,
             log: self.disks[&id].group(GROUP),
             applied: machine.applied,
+            installed: machine.installed,
             first_membership: Membership::of_voters(self.members.iter().copied()),
         };
-        if let Some((hard_state, snapshot)) = start.catch_up() {
+        if let Some((hard_state, snapshot)) = start.catch_up().unwrap() {
             let log = self.disks.get_mut(&id).unwrap();
             let install = LogRecord::Install { group: GROUP, hard_state, snapshot: &snapshot };
             log.append(&[install]).unwrap();
@@ -426,7 +429,8 @@ impl World {
 
     fn install(&mut self, id: NodeId, io: &NodeIo) {
         if let NodeIo::Install { snapshot, .. } = io {
-            let machine = self.snapshots[&(id, snapshot.last.index)].clone();
+            let mut machine = self.snapshots[&(id, snapshot.last.index)].clone();
+            machine.installed = Some(snapshot.last);
             assert!(machine.applied.index > self.running[&id].machine.applied.index);
             self.durable.insert(id, machine.clone());
             self.running.get_mut(&id).unwrap().machine = machine;

@@ -107,6 +107,12 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
+    /// The last entry in the durable state.
+    pub(crate) fn applied(&self) -> EntryId {
+        let term = self.checkpoint.last().map_or(Term(0), |entry| entry.meta.term);
+        EntryId { term, index: Index(self.checkpoint.len() as u64) }
+    }
+
     pub(crate) fn new(base: SnapshotMeta) -> Self {
         let log = Shelf::new(base.last);
         let hard_state = HardState::default();

@@ -94,7 +94,7 @@ impl Member {
             hard_state: self.disk.hard_state,
             base: self.disk.base.clone(),
             entries: self.disk.log.entries().iter().map(|entry| entry.meta).collect(),
-            applied: Index(self.disk.checkpoint.len() as u64),
+            applied: self.disk.applied(),
         };
         let core = Core::recover(self.config.clone(), recovered, now, seed)?;
         core.check().unwrap();

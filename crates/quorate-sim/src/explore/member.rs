@@ -115,14 +115,12 @@ fn configuration(id: NodeId, bug: Bug) -> Config {
 
 fn recover(id: NodeId, disk: &Disk, starts: u64, bug: Bug) -> Result<Core, String> {
     let membership = Membership::of_voters((1..=MEMBERS as u64).map(NodeId));
+    let last = end_of(disk.log.get(..disk.base).unwrap_or_default());
     let recovered = Recovered {
         hard_state: disk.hard_state,
-        base: SnapshotMeta {
-            last: end_of(disk.log.get(..disk.base).unwrap_or_default()),
-            membership,
-        },
+        base: SnapshotMeta { last, membership },
         entries: metas(&disk.log, disk.base..disk.log.len()),
-        applied: Index(disk.base as u64),
+        applied: last,
     };
     let mut core = Core::recover(configuration(id, bug), recovered, NOW, starts)
         .map_err(|refused| format!("member {id} can't start again: {refused}"))?;

@@ -7,15 +7,19 @@ use quorate_server::ServerConfig;
 /// The first number of a bug that only a world of whole servers can show.
 pub(crate) const FIRST: u16 = 200;
 
+/// A bug of installs, which takes a world of its own.
+pub(super) const OF_INSTALLS: u16 = 210;
+
 /// Every bug and its number.
 #[cfg(feature = "mutants")]
-const BUGS: [(u16, Bug); 6] = [
+const BUGS: [(u16, Bug); 7] = [
     (200, Bug::StaleHashEnds),
     (201, Bug::EventsForgotten),
     (202, Bug::RevocationUnbound),
     (203, Bug::CheckpointUnsynced),
     (204, Bug::LeasesNotReloaded),
     (205, Bug::ReadUnconfirmed),
+    (OF_INSTALLS, Bug::InstallByIndex),
 ];
 
 /// Switches a bug on, in a build that has switches.

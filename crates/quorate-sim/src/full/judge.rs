@@ -5,13 +5,14 @@
 //! | election safety | one leader in a term |
 //! | disk monotony | term and commit of a running member never go back; what it told to be durable is there after a crash |
 //! | durable quorum | what anybody knows to be committed lies on a quorum's disks |
+//! | log and state agree | the log's entry at a member's applied index has the term of the entry that was applied |
 //! | state machine safety | the same applied index shows the same state, every revision the same events, whoever applied it |
 
 use std::collections::BTreeMap;
 
 use quorate_check::etcd::RevisionEvents;
 use quorate_kv::{ReadError, Reader, RequestError};
-use quorate_raft::{NodeId, Role, View};
+use quorate_raft::{Index, NodeId, Role, View};
 
 use super::{member::Member, wire};
 use crate::world::{Conviction, Judge};
@@ -93,6 +94,7 @@ impl Witness {
         if let Some(view) = running.raft.view() {
             self.look_at_log(member, &view)?;
         }
+        look_at_both(member)?;
         match self.look_at_state(member) {
             Err(Look::Unreadable(_)) if excused => Ok(()),
             looked => looked.map_err(Look::into_conviction),
@@ -209,6 +211,19 @@ impl Witness {
         self.revisions.push(one);
         Ok(())
     }
+}
+
+/// Compares the last applied entry with the log's at the same index, where the log still has it.
+fn look_at_both(member: &Member) -> Result<(), Conviction> {
+    let Some(applied) = member.reader().map(|reader| reader.applied()) else { return Ok(()) };
+    let raft = member.running.as_ref().map(|running| &running.raft);
+    let found = raft.and_then(|raft| raft.term_at(Index(applied.index)));
+    hold(found.is_none_or(|found| found.0 == applied.term), Judge::StateMachineSafety, || {
+        let (number, index, term) = (member.number, applied.index, applied.term);
+        format!(
+            "member {number} has applied entry {index} of term {term}, its log has {found:?} there"
+        )
+    })
 }
 
 /// What a look at a state comes to, if it is not good.

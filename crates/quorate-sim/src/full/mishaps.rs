@@ -1,6 +1,14 @@
 //! What goes wrong, and the end of it.
 
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Waker},
+};
+
 use quorate_etcd::backend::Backend;
+use quorate_kv::Command;
+use quorate_proto::etcdserverpb::DeleteRangeRequest;
 use quorate_raft::Role;
 use quorate_storage::vfs::{CrashStyle, Faults, MemoryVfs};
 
@@ -12,6 +20,11 @@ use super::{
     world::{Event, World},
 };
 use crate::world::{Conviction, Judge};
+
+/// How many proposals a member is left with that is cut off, at most.
+const STRANDED_MAX: u64 = 40;
+/// About how many calls of the disk an install takes, with the log's record of it.
+const INSTALL_CALLS: u64 = 140;
 
 impl World {
     /// Something goes wrong, and the next mishap is planned.
@@ -60,6 +73,11 @@ impl World {
                 self.crash_if_up(member);
             }
             Mishap::Reset => self.reset(member),
+            Mishap::Strand => {
+                self.cut(until, |from, to| from == member || to == member);
+                self.leave_proposals(member);
+            }
+            Mishap::InstallCut => self.install_cut = true,
         }
     }
 
@@ -85,6 +103,29 @@ impl World {
         let call = self.dice.below(60);
         let faults = Faults { power_off_at_call: Some(call), ..Faults::default() };
         self.break_disk(member, faults);
+    }
+
+    /// Nobody waits for the answers, and what is removed is not there: no history has to know of them.
+    fn leave_proposals(&mut self, member: usize) {
+        let count = self.dice.within(1, STRANDED_MAX);
+        let Some(one) = self.members.get(member) else { return };
+        let Some(running) = &one.running else { return };
+        one.tell_time(self.now);
+        for _ in 0..count {
+            let request = DeleteRangeRequest { key: "stranded".into(), ..Default::default() };
+            let answer = running.handle.propose(Command::DeleteRange(request));
+            let _ = pin!(answer).poll(&mut Context::from_waker(Waker::noop()));
+        }
+        self.plan_rounds(member);
+    }
+
+    /// The power goes at one of the next calls of the disk when an install is under way and one was to be cut short.
+    pub(super) fn maybe_cut_install(&mut self, member: usize, installs: bool) {
+        if installs && std::mem::take(&mut self.install_cut) {
+            let call = self.dice.below(INSTALL_CALLS);
+            let faults = Faults { power_off_at_call: Some(call), ..Faults::default() };
+            self.break_disk(member, faults);
+        }
     }
 
     fn break_disk(&mut self, member: usize, faults: Faults) {
@@ -158,6 +199,7 @@ impl World {
         self.chronicle.fault(self.now, None, "heals".into(), None);
         self.network.heal();
         self.rotten.clear();
+        self.install_cut = false;
         for member in 0..self.members.len() {
             let Some(one) = self.members.get_mut(member) else { continue };
             one.paused_until = 0;

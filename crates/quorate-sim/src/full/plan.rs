@@ -113,10 +113,15 @@ pub(super) enum Mishap {
     BitFlip,
     /// All connections of a member break, and what is under way on them is lost.
     Reset,
+    /// One member can't talk to the others, and its clients leave it many proposals that change nothing: where it leads, a long
+    /// tail that is never committed.
+    Strand,
+    /// The power goes at some call of the disk while the next snapshot is installed, at whichever member.
+    InstallCut,
 }
 
 impl Mishap {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::Crash,
         Self::PowerOff,
         Self::CrashAll,
@@ -130,6 +135,8 @@ impl Mishap {
         Self::DiskFull,
         Self::BitFlip,
         Self::Reset,
+        Self::Strand,
+        Self::InstallCut,
     ];
 }
 
@@ -152,8 +159,8 @@ impl Plan {
             mishap_every_ns: one_of(&mut dice, &[1, 2, 5, 10]) * SECOND,
             mishaps,
             drift_ppm: one_of(&mut dice, &[0, 100, 500, 20_000]),
-            snapshot_count: one_of(&mut dice, &[20, 60, 200, 10_000]),
-            catchup_entries: one_of(&mut dice, &[5, 20, 100]),
+            snapshot_count: one_of(&mut dice, &[3, 20, 60, 200, 10_000]),
+            catchup_entries: one_of(&mut dice, &[0, 5, 20, 100]),
             apply_bytes_max: one_of(&mut dice, &[100, 1_000, 64 << 20]),
             job_delay_ns: one_of(&mut dice, &[MS, 100 * MS, 15 * SECOND]),
             load,
@@ -161,6 +168,9 @@ impl Plan {
         };
         if options.mutant >= bugs::FIRST {
             plan.aim();
+        }
+        if options.mutant == bugs::OF_INSTALLS {
+            plan.aim_at_installs();
         }
         plan
     }
@@ -173,6 +183,14 @@ impl Plan {
         self.job_delay_ns = 5 * SECOND;
         self.load =
             Load { lessees: 3, compacts: true, pause_ns: self.load.pause_ns / 2, ..self.load };
+    }
+
+    /// For a planted bug of installs: leaders are cut off with a tail, and are soon so far behind that they need a snapshot which
+    /// ends within it.
+    fn aim_at_installs(&mut self) {
+        self.mishaps = vec![Mishap::Strand, Mishap::InstallCut];
+        (self.snapshot_count, self.catchup_entries) = (3, 0);
+        self.job_delay_ns = MS;
     }
 
     fn network(dice: &mut Dice) -> NetworkPlan {

@@ -91,6 +91,8 @@ pub(super) struct World {
     pub(super) excused: BTreeSet<usize>,
     /// Members with a bit to flip before they start again.
     pub(super) rotten: BTreeSet<usize>,
+    /// The power is to go while a snapshot is installed.
+    pub(super) install_cut: bool,
     pub(super) healed_at: Option<u64>,
     /// Clients ask for nothing more.
     pub(super) closing: bool,
@@ -118,6 +120,7 @@ impl World {
             history: History::default(),
             excused: BTreeSet::new(),
             rotten: BTreeSet::new(),
+            install_cut: false,
             healed_at: None,
             closing: false,
             events: 0,
@@ -231,8 +234,12 @@ impl World {
         {
             *busy = now + busy_ns;
         }
+        let installs = running.raft.is_installing();
         match outcome {
-            Ok(()) => self.settle(member),
+            Ok(()) => {
+                self.maybe_cut_install(member, installs);
+                self.settle(member)
+            }
             Err(error) => self.stopped(member, &error),
         }
     }
@@ -329,7 +336,7 @@ impl World {
         }
     }
 
-    fn plan_rounds(&mut self, member: usize) {
+    pub(super) fn plan_rounds(&mut self, member: usize) {
         for side in SIDES {
             let most_ns = match side {
                 Side::Raft | Side::Apply => THREAD_DELAY_NS,

@@ -170,7 +170,7 @@ impl Member {
             hard_state: image.hard_state,
             base,
             entries: image.log.entries().map(|entry| entry.meta).collect(),
-            applied: image.checkpoint.last.index,
+            applied: image.checkpoint.last,
         };
         let core = Core::recover(self.config.clone(), recovered, now, seed)?;
         self.log = image.log.clone();
