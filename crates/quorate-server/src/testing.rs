@@ -7,7 +7,7 @@ use std::{
 
 use quorate_node::PeerMessage;
 use quorate_raft::NodeId;
-use quorate_storage::vfs::MemoryVfs;
+use quorate_storage::vfs::{MemoryVfs, Vfs};
 
 use crate::{Clock, Identity, Job, Jobs, Outside, Peers, ServerConfig, Started, start};
 
@@ -31,17 +31,17 @@ impl Jobs for Alone {
 /// Starts it with these settings, but for small segments of the log.
 pub(crate) fn started(vfs: &Arc<MemoryVfs>, now: &Arc<AtomicU64>, config: ServerConfig) -> Started {
     let config = ServerConfig { wal_segment_bytes: Some(1 << 20), ..config };
-    try_start(vfs, now, config).unwrap()
+    try_start(Arc::clone(vfs) as _, now, config).unwrap()
 }
 
 /// Starts it with these settings, if its disk lets it.
 pub(crate) fn try_start(
-    vfs: &Arc<MemoryVfs>,
+    vfs: Arc<dyn Vfs>,
     now: &Arc<AtomicU64>,
     config: ServerConfig,
 ) -> anyhow::Result<Started> {
     let outside = Outside {
-        vfs: Arc::clone(vfs) as _,
+        vfs,
         clock: Clock::Simulated(Arc::clone(now)),
         peers: Arc::new(Alone),
         jobs: Arc::new(Alone),

@@ -14,6 +14,7 @@ mod crash;
 mod faults;
 mod memory;
 mod real;
+mod recording;
 
 use std::{fmt, io, path::Path};
 
@@ -22,6 +23,7 @@ pub use self::{
     faults::{Call, Counts, Faults},
     memory::MemoryVfs,
     real::RealVfs,
+    recording::{Recorded, RecordingVfs, Replay},
 };
 
 /// How a file is opened.
@@ -45,10 +47,11 @@ pub trait Vfs: fmt::Debug + Send + Sync {
     /// Those of the system; `NotFound` and `AlreadyExists` as [`Open`] says.
     fn open(&self, path: &Path, open: Open) -> io::Result<Box<dyn VfsFile>>;
 
-    /// Makes the directory `dir` and those above it, durably, where they do not exist.
+    /// Makes the directory `dir` and those above it, durably, where they do not exist, for their owner alone. The name of one that
+    /// does exist is made durable too: whoever made it may not have.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Those of the system; `NotADirectory` when something else has the name.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
 
     /// Names of the files in `dir`, sorted. Directories in it are left out.
@@ -75,6 +78,13 @@ pub trait Vfs: fmt::Debug + Send + Sync {
     /// # Errors
     /// Any error is final.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// A number that nobody outside can guess: what formats salt their checksums with, so that no bytes that somebody sends are
+    /// ever taken for structure. In memory, the numbers are those of a seed.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn random(&self) -> io::Result<u64>;
 
     /// Takes the lock file at `path` for this process until the answer is dropped.
     ///

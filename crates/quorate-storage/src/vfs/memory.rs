@@ -19,7 +19,7 @@ use super::{
 };
 
 /// A disk in memory. Clones share it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct MemoryVfs {
     disk: Arc<Mutex<Disk>>,
 }
@@ -38,6 +38,8 @@ struct Disk {
     off: bool,
     counts: Counts,
     faults: Faults,
+    /// `None`: every number is the same.
+    random: Option<Choices>,
 }
 
 #[derive(Debug, Default)]
@@ -78,10 +80,28 @@ impl NameChange {
     }
 }
 
+impl Default for MemoryVfs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl MemoryVfs {
     /// An empty disk without faults.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_seed(0)
+    }
+
+    /// The same; `seed` drives [`Vfs::random`].
+    pub fn with_seed(seed: u64) -> Self {
+        let vfs = Self::predictable();
+        vfs.disk().random = Some(Choices::new(seed));
+        vfs
+    }
+
+    /// The same, but [`Vfs::random`] always answers 0: for judging whoever must notice.
+    pub fn predictable() -> Self {
+        Self { disk: Arc::default() }
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -130,6 +150,7 @@ impl MemoryVfs {
             to.durable_names.clone_from(&from.durable_names);
             to.pending_names.clone_from(&from.pending_names);
             to.next_node = from.next_node;
+            to.random = from.random;
             for (id, node) in &from.nodes {
                 let node = Node {
                     seen: node.seen.clone(),
@@ -331,6 +352,10 @@ impl Vfs for MemoryVfs {
             !synced
         });
         Ok(())
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        Ok(self.disk().random.as_mut().map_or(0, |choices| choices.up_to(u64::MAX)))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn VfsLock>> {

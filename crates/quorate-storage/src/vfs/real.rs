@@ -1,13 +1,17 @@
-//! The operating system's files, with positional reads and writes.
+//! The operating system's files, with positional reads and writes. What is made is for its owner alone: directories have mode 0700,
+//! files 0600, less what the umask takes.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io,
-    os::unix::fs::FileExt,
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::Path,
 };
 
 use super::{Open, Vfs, VfsFile, VfsLock};
+
+const DIR_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
 
 /// The operating system's file system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,22 +31,13 @@ impl VfsLock for RealLock {}
 impl Vfs for RealVfs {
     fn open(&self, path: &Path, open: Open) -> io::Result<Box<dyn VfsFile>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(open != Open::Read);
+        options.read(true).write(open != Open::Read).mode(FILE_MODE);
         options.create(open == Open::Create).create_new(open == Open::CreateNew);
         Ok(Box::new(RealFile(options.open(path)?)))
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        if dir.as_os_str().is_empty() || dir.is_dir() {
-            return Ok(());
-        }
-        let above = dir.parent().unwrap_or(Path::new(""));
-        self.create_dir_all(above)?;
-        match fs::create_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        self.sync_dir(if above.as_os_str().is_empty() { Path::new(".") } else { above })
+        create_dir_all(self, dir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -66,11 +61,19 @@ impl Vfs for RealVfs {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        DirCalls::sync(self, dir)
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn VfsLock>> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(FILE_MODE);
+        let file = options.open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(RealLock { _file: file })),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
@@ -103,6 +106,51 @@ impl VfsFile for RealFile {
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
+}
+
+/// What is asked of the system about a directory, call by call.
+pub(super) trait DirCalls {
+    /// Makes it, in one that is there.
+    fn make(&self, dir: &Path) -> io::Result<()>;
+    /// Makes the names in it durable.
+    fn sync(&self, dir: &Path) -> io::Result<()>;
+}
+
+impl DirCalls for RealVfs {
+    fn make(&self, dir: &Path) -> io::Result<()> {
+        DirBuilder::new().mode(DIR_MODE).create(dir)
+    }
+
+    fn sync(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+}
+
+/// [`Vfs::create_dir_all`], for whoever makes the calls.
+pub(super) fn create_dir_all(calls: &dyn DirCalls, dir: &Path) -> io::Result<()> {
+    let above = match dir.parent() {
+        None => return Ok(()),
+        Some(above) if above.as_os_str().is_empty() => Path::new("."),
+        Some(above) => above,
+    };
+    if dir.is_dir() {
+        return match calls.sync(above) {
+            // Somebody else made it there, where we may not look.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
+    }
+    if above != Path::new(".") {
+        create_dir_all(calls, above)?;
+    }
+    match calls.make(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, "not a directory"));
+        }
+        made => made?,
+    }
+    calls.sync(above)
 }
 
 #[cfg(target_os = "linux")]
@@ -157,6 +205,31 @@ mod tests {
         assert!(file.read_exact_at(&mut read, 1).is_err());
         vfs.remove(&inner.join("y")).unwrap();
         assert!(vfs.open(&inner.join("y"), Open::Existing).is_err());
+    }
+
+    #[test]
+    fn what_is_made_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("a/b");
+        RealVfs.create_dir_all(&inner).unwrap();
+        let _file = RealVfs.open(&inner.join("x"), Open::Create).unwrap();
+        let _lock = RealVfs.lock(&inner.join("LOCK")).unwrap();
+        for name in ["a", "a/b", "a/b/x", "a/b/LOCK"] {
+            let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{name} has mode {mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_no_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        fs::write(&path, b"content").unwrap();
+        for path in [path.clone(), path.join("inner")] {
+            let refused = RealVfs.create_dir_all(&path).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::NotADirectory, "{refused}");
+        }
     }
 
     #[test]

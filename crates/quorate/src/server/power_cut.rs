@@ -97,6 +97,10 @@ impl Vfs for PowerCutVfs {
         RealVfs.sync_dir(dir)
     }
 
+    fn random(&self) -> io::Result<u64> {
+        RealVfs.random()
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn VfsLock>> {
         RealVfs.lock(path)
     }

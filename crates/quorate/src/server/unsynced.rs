@@ -35,6 +35,10 @@ impl Vfs for UnsyncedVfs {
         Ok(())
     }
 
+    fn random(&self) -> io::Result<u64> {
+        RealVfs.random()
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn VfsLock>> {
         RealVfs.lock(path)
     }
