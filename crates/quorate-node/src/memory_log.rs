@@ -23,23 +23,24 @@ pub struct MemoryLogStore {
 
 type Logs = BTreeMap<GroupId, GroupLog>;
 
-/// What the log holds of one group: what a restart recovers from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GroupLog {
+/// What a log holds of one group. A restart recovers from one without content: `GroupLog<EntryMeta>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupLog<E = Entry> {
     /// The latest hard state.
     pub hard_state: HardState,
     /// Where the log starts; `None` when nothing was ever installed or compacted.
     pub base: Option<SnapshotMeta>,
     /// The entries behind the base.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<E>,
 }
 
-impl GroupLog {
-    /// What the core needs of the entries.
-    pub fn metas(&self) -> Vec<EntryMeta> {
-        self.entries.iter().map(|entry| entry.meta).collect()
+impl<E> Default for GroupLog<E> {
+    fn default() -> Self {
+        Self { hard_state: HardState::default(), base: None, entries: Vec::new() }
     }
+}
 
+impl<E> GroupLog<E> {
     /// The last entry that is only in the state machine: position 0 when there is none.
     pub fn base(&self) -> EntryId {
         self.base.as_ref().map_or_else(EntryId::default, |base| base.last)
@@ -50,21 +51,31 @@ impl GroupLog {
         Index(self.base().index.0 + self.entries.len() as u64)
     }
 
-    /// The term of the entry at `index`, if this log knows it.
-    pub fn term_at(&self, index: Index) -> Option<Term> {
-        if index == self.base().index {
-            return Some(self.base().term);
-        }
-        let entry = self.offset(index).and_then(|offset| self.entries.get(offset));
-        entry.map(|entry| entry.meta.term)
-    }
-
     fn first(&self) -> Index {
         self.base().index.next()
     }
 
     fn offset(&self, index: Index) -> Option<usize> {
         usize::try_from(index.0.checked_sub(self.first().0)?).ok()
+    }
+}
+
+impl GroupLog<EntryMeta> {
+    /// The term of the entry at `index`, if this log knows it.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.base().index {
+            return Some(self.base().term);
+        }
+        let meta = self.offset(index).and_then(|offset| self.entries.get(offset));
+        meta.map(|meta| meta.term)
+    }
+}
+
+impl GroupLog {
+    /// What a restart needs of it.
+    pub fn without_content(&self) -> GroupLog<EntryMeta> {
+        let entries = self.entries.iter().map(|entry| entry.meta).collect();
+        GroupLog { hard_state: self.hard_state, base: self.base.clone(), entries }
     }
 
     fn save(&mut self, first: Index, entries: &[Entry]) -> Result<(), Index> {
@@ -299,7 +310,7 @@ mod tests {
         log.append(&[install]).unwrap();
         assert!(contents(&log).is_empty());
         save(&mut log, 10, &[entry(2, "z")]);
-        assert_eq!(log.group(GROUP).metas().len(), 1);
+        assert_eq!(log.group(GROUP).without_content().entries.len(), 1);
     }
 
     #[test]

@@ -149,21 +149,17 @@ fn recover_group(
     seed: u64,
 ) -> Result<Group, RecoverError> {
     let GroupStart { group, log, applied, first_membership, .. } = start;
-    let entries = log.metas();
+    let next = log.last_index().next();
     let base = log.base.unwrap_or_else(|| SnapshotMeta {
         membership: first_membership,
         ..SnapshotMeta::default()
     });
-    let first = base.last.index.next();
-    let mut cache = EntryCache::new(first, config.cache_bytes_max);
-    cache.replace_from(first, &log.entries);
-    let recovered = Recovered { hard_state: log.hard_state, base, entries, applied };
+    let cache = EntryCache::new(next, config.cache_bytes_max);
+    let recovered = Recovered { hard_state: log.hard_state, base, entries: log.entries, applied };
     let core = Core::recover(config.raft.clone(), recovered, now, seed)?;
-    let applied = applied.index;
-    cache.evict(applied);
     let flight_bytes_max = config.flight_bytes_max;
     let recorder = (flight_bytes_max > 0).then(|| Recorder::new(flight_bytes_max));
-    Ok(Group::new(group, core, cache, recorder, applied, now))
+    Ok(Group::new(group, core, cache, recorder, applied.index, now))
 }
 
 /// The group an event is for; `None`: all of them.

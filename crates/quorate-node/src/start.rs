@@ -4,7 +4,7 @@
 //! between the two leaves the new state beside the old log, which may hold anything: less than the snapshot, or a tail that was never
 //! committed and goes on far beyond it. Indexes can't tell these cases apart; terms can (Raft paper 5.3, log matching).
 
-use quorate_raft::{EntryId, GroupId, HardState, Index, Membership, SnapshotMeta, Term};
+use quorate_raft::{EntryId, EntryMeta, GroupId, HardState, Index, Membership, SnapshotMeta, Term};
 
 use crate::GroupLog;
 
@@ -13,8 +13,8 @@ use crate::GroupLog;
 pub struct GroupStart {
     /// Which group.
     pub group: GroupId,
-    /// What the log holds of it; the default for a fresh one.
-    pub log: GroupLog,
+    /// What the log holds of it, without content, which is read when it is needed; the default for a fresh one.
+    pub log: GroupLog<EntryMeta>,
     /// The last entry that its state machine has applied, durably.
     pub applied: EntryId,
     /// The end of the snapshot that its state machine began with, if it began with one.
@@ -76,11 +76,9 @@ impl GroupStart {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use quorate_raft::{EntryKind, EntryMeta, NodeId};
+    use quorate_raft::{EntryKind, NodeId};
 
     use super::*;
-    use crate::Entry;
 
     fn id(term: u64, index: u64) -> EntryId {
         EntryId { term: Term(term), index: Index(index) }
@@ -93,10 +91,7 @@ mod tests {
         applied: EntryId,
         installed: Option<EntryId>,
     ) -> GroupStart {
-        let entry = |term: &u64| Entry {
-            meta: EntryMeta { term: Term(*term), kind: EntryKind::Normal, bytes: 0 },
-            payload: Bytes::new(),
-        };
+        let entry = |term: &u64| EntryMeta { term: Term(*term), kind: EntryKind::Normal, bytes: 0 };
         let term = terms.last().copied().unwrap_or_default();
         let hard_state =
             HardState { term: Term(term), vote: Some(NodeId(2)), commit: Index(commit) };

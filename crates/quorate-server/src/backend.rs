@@ -150,7 +150,8 @@ impl Backend for Handle {
         let applied = reader.applied();
         let head = SnapshotHead { index: applied.index, term: applied.term, header: Bytes::new() };
         let view = Arc::clone(reader.view());
-        let mut writer = SnapshotWriter::new(view, TABLES.to_vec(), head, CHUNK_BYTES);
+        let salt = self.0.vfs.random().map_err(|error| ServerError::Internal(error.to_string()))?;
+        let mut writer = SnapshotWriter::new(view, TABLES.to_vec(), head, (CHUNK_BYTES, salt));
         let next = move || match writer.next_chunk() {
             Ok(chunk) => chunk.map(|chunk| Ok(chunk.bytes)),
             Err(error) => Some(Err(ServerError::Internal(error.to_string()))),

@@ -7,6 +7,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -168,7 +169,7 @@ impl Snapshots {
                 Ok(SnapshotProgress::Done)
             }
             Err(error) => {
-                *incoming = Incoming::Nothing;
+                std::mem::take(&mut *incoming).discard();
                 Err(error.into())
             }
         }
@@ -178,7 +179,7 @@ impl Snapshots {
     pub(crate) fn discard(&self) {
         let mut incoming = self.incoming.lock();
         if matches!(&*incoming, Incoming::Ready { .. }) {
-            *incoming = Incoming::Nothing;
+            std::mem::take(&mut *incoming).discard();
         }
     }
 
@@ -197,10 +198,26 @@ impl Snapshots {
     }
 }
 
+impl Incoming {
+    /// Nothing of it stays on the disk.
+    fn discard(self) {
+        let (Self::Receiving { file, .. } | Self::Ready { file, .. }) = self else { return };
+        if let Err(error) = file.discard() {
+            tracing::warn!(%error, "a snapshot that nobody wants is still there");
+        }
+    }
+}
+
 fn begin(shared: &Shared, order: SnapshotOrder) {
     let transfer = shared.snapshots.transfers.fetch_add(1, Relaxed);
-    let sending = Sending::new(shared, order, transfer);
     let to = format!("{:x}", order.to.0);
+    let sending = match Sending::new(shared, order, transfer) {
+        Ok(sending) => sending,
+        Err(error) => {
+            tracing::error!(to, %error, "a snapshot can't be begun");
+            return tell_sent(shared, order.to, None);
+        }
+    };
     tracing::info!(to, last = %sending.snapshot.last, "sending a snapshot");
     shared.snapshots.outgoing.lock().insert(transfer, sending);
     Snapshots::step(shared, transfer, |sending| sending.fill_window(shared));
@@ -238,17 +255,18 @@ enum Going {
 }
 
 impl Sending {
-    fn new(shared: &Shared, order: SnapshotOrder, transfer: u64) -> Self {
+    fn new(shared: &Shared, order: SnapshotOrder, transfer: u64) -> io::Result<Self> {
         let reader = shared.reader.load_full();
         let applied = reader.applied();
         let last = EntryId { term: Term(applied.term), index: Index(applied.index) };
         let snapshot = SnapshotMeta { last, membership: shared.identity.membership() };
         let head = SnapshotHead { index: applied.index, term: applied.term, header: Bytes::new() };
         let view = Arc::clone(reader.view());
-        let writer = SnapshotWriter::new(view, TABLES.to_vec(), head, CHUNK_BYTES);
+        let salt = shared.vfs.random()?;
+        let writer = SnapshotWriter::new(view, TABLES.to_vec(), head, (CHUNK_BYTES, salt));
         let (heard_at, progressed_at) = (shared.clock.now(), shared.clock.now());
         let (acked, ended) = (0, false);
-        Self { order, transfer, snapshot, writer, acked, ended, heard_at, progressed_at }
+        Ok(Self { order, transfer, snapshot, writer, acked, ended, heard_at, progressed_at })
     }
 
     fn take_ack(&mut self, shared: &Shared, progress: SnapshotProgress) -> Outcome {

@@ -147,6 +147,7 @@ pub const CATALOGUE: &[Mutant] = &[
     of(204, "leases are not read again from a snapshot", "etcd#13205"),
     of(205, "a read is answered without asking anybody", "etcd before 2.3; Jepsen 2014"),
     of(210, "after a crash in an install, log and state are compared by index alone", "Quorate"),
+    of(211, "whoever forges headers of the log knows its salt", "Quorate"),
 ];
 
 /// Who convicted a mutant.

@@ -22,7 +22,7 @@
 //! for are written and synced again before anything else, since the system may have marked them clean without storing them.
 //!
 //! Left out: direct I/O and `io_uring` (no gain was measured), compression, encryption, a sparse index for
-//! recovery (all of the log is read at a start, and checked), and the repair of damaged entries, which is the peers' work.
+//! recovery (all of the log is read at a start, and checked, a segment at a time), and the repair of damaged entries, which is the peers' work.
 
 mod batch;
 mod config;
@@ -42,17 +42,17 @@ mod tests;
 use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Instant};
 
 use quorate_node::{Entry, GroupLog, LogError, LogRecord, LogStore};
-use quorate_raft::{EntryRange, GroupId, Index};
+use quorate_raft::{EntryMeta, EntryRange, GroupId, Index};
 
 pub use self::config::{
     BATCH_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SyncObserver, WalConfig, WalStats,
 };
 #[doc(hidden)]
-pub use self::fuzz::{decode_records, decode_segment};
+pub use self::fuzz::{decode_records, decode_segment, forged_headers};
 use self::{
     batch::{FRAME_BYTES, records_bytes, rewrites_bytes},
     format::{BatchWriter, DATA_START, Expected, SegmentHeader},
-    index::LogIndex,
+    index::{GroupState, LogIndex},
     marks::{Mark, Marks},
     reading::Run,
     recover::Replayed,
@@ -87,8 +87,9 @@ pub struct Wal {
 }
 
 impl Wal {
-    /// Opens the log in `dir`, which is made when it is not there, and answers what it holds. The directory is locked until the
-    /// log is dropped. What was readable is durable when this returns.
+    /// Opens the log in `dir`, which is made when it is not there, and answers what it holds, but for the content of entries: of that
+    /// one segment is in memory at a time, and none when this returns. The directory is locked until the log is dropped. What was
+    /// readable is durable when this returns.
     ///
     /// # Errors
     /// [`LogError::Corrupt`] when acknowledged bytes are damaged or missing: no segment that holds any was changed then. [`LogError::Io`]
@@ -97,7 +98,7 @@ impl Wal {
         vfs: Arc<dyn Vfs>,
         dir: &Path,
         config: WalConfig,
-    ) -> Result<(Self, BTreeMap<GroupId, GroupLog>), LogError> {
+    ) -> Result<(Self, BTreeMap<GroupId, GroupLog<EntryMeta>>), LogError> {
         vfs.create_dir_all(dir).map_err(|e| error::io(dir, "make the directory", e))?;
         let lock_path = dir.join(LOCK_FILE_NAME);
         let lock = vfs.lock(&lock_path).map_err(|e| error::io(&lock_path, "lock", e))?;
@@ -129,7 +130,7 @@ impl Wal {
             config,
             _lock: lock,
         };
-        let groups = wal.read_all()?;
+        let groups = wal.recovered()?;
         wal.announce(&replayed.unwitnessed, &replayed.strays)?;
         Ok((wal, groups))
     }
@@ -151,18 +152,30 @@ impl Wal {
         self.index.spans_in(oldest).first().map(|(group, _)| *group)
     }
 
-    fn read_all(&self) -> Result<BTreeMap<GroupId, GroupLog>, LogError> {
+    /// What all groups start from.
+    fn recovered(&self) -> Result<BTreeMap<GroupId, GroupLog<EntryMeta>>, LogError> {
         let mut groups = BTreeMap::new();
         for (group, state) in self.index.groups() {
-            let entries = if state.first() < state.next {
-                self.read_from(group, state.first(), state.next - 1, u64::MAX)?
-            } else {
-                Vec::new()
-            };
+            let entries = self.metas(group, state)?;
             let (hard_state, base) = (state.hard_state, state.base.clone());
             groups.insert(group, GroupLog { hard_state, base, entries });
         }
         Ok(groups)
+    }
+
+    /// What is known of all entries of a group but their content, of which one run at a time is in memory.
+    fn metas(&self, group: GroupId, state: &GroupState) -> Result<Vec<EntryMeta>, LogError> {
+        let (mut metas, mut at, last) = (Vec::new(), state.first(), state.next - 1);
+        while at <= last {
+            let unavailable = LogError::Unavailable { group, index: Index(at) };
+            let run = Run::plan(state, at, last, u64::MAX).ok_or(unavailable)?;
+            run.read(&self.segments, group, at, |index, entry| {
+                metas.push(entry.meta);
+                at = index + 1;
+                index < last
+            })?;
+        }
+        Ok(metas)
     }
 
     /// Entries `first..=last`, all of them in the log, up to `bytes_max` bytes of content but at least one.
@@ -249,10 +262,11 @@ impl Wal {
             opening: self.next.opening,
             previous_end: self.end,
             chain: self.next.chain,
+            salt: 0,
         };
         let created = self.segments.create(header, needed_bytes);
         self.failed |= matches!(created, Err(ref error) if !matches!(error, LogError::Full { .. }));
-        created?;
+        self.next.salt = created?;
         self.next.segment += 1;
         self.end = DATA_START;
         self.checkpoint_due = true;
@@ -352,11 +366,12 @@ fn begin(segments: &mut Segments) -> Result<Replayed, LogError> {
         opening: 0,
         previous_end: 0,
         chain: 0,
+        salt: 0,
     };
-    segments.create(header, 0)?;
+    let salt = segments.create(header, 0)?;
     Ok(Replayed {
         index: LogIndex::default(),
-        expected: Expected { segment: 1, batch: 1, opening: 0, chain: 0 },
+        expected: Expected { salt, segment: 1, batch: 1, opening: 0, chain: 0 },
         end: DATA_START,
         segment_is_empty: true,
         unwitnessed: (DATA_START, Vec::new()),

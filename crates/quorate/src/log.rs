@@ -16,8 +16,8 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use quorate_kv::Command;
-use quorate_node::{Entry, Envelope};
-use quorate_raft::{EntryKind, GroupId, Index};
+use quorate_node::{Entry, Envelope, GroupLog, LogStore};
+use quorate_raft::{EntryKind, EntryMeta, EntryRange, GroupId, Index};
 use quorate_storage::{Wal, WalConfig, vfs::MemoryVfs};
 use serde_json::Value;
 
@@ -136,11 +136,21 @@ fn load(directory: &Path) -> anyhow::Result<Source> {
         let content = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
         vfs.put(&path, &content);
     }
-    let (_, mut groups) = Wal::open(Arc::new(vfs), &wal, WalConfig::default())?;
+    let (mut log, mut groups) = Wal::open(Arc::new(vfs), &wal, WalConfig::default())?;
     match groups.remove(&GROUP) {
-        Some(log) => Ok(Source { place: directory.display().to_string(), log }),
+        Some(found) => {
+            let log = with_content(&mut log, found)?;
+            Ok(Source { place: directory.display().to_string(), log })
+        }
         None => bail!("{} holds no log of the key space", wal.display()),
     }
+}
+
+/// Reads the content of all entries that were found.
+fn with_content(log: &mut Wal, found: GroupLog<EntryMeta>) -> anyhow::Result<GroupLog> {
+    let range = EntryRange { first: found.base().index.next(), last: found.last_index() };
+    let entries = if range.is_empty() { Vec::new() } else { log.read(GROUP, range, u64::MAX)? };
+    Ok(GroupLog { hard_state: found.hard_state, base: found.base, entries })
 }
 
 /// The fields in the order that is promised.

@@ -150,7 +150,7 @@ impl World {
         let machine = self.durable[&id].clone();
         let mut start = GroupStart {
             group: GROUP,
-            log: self.disks[&id].group(GROUP),
+            log: self.disks[&id].group(GROUP).without_content(),
             applied: machine.applied,
             installed: machine.installed,
             first_membership: Membership::of_voters(self.members.iter().copied()),

@@ -3,12 +3,32 @@
 #[cfg(feature = "mutants")]
 use quorate_server::Bug;
 use quorate_server::ServerConfig;
+use quorate_storage::vfs::MemoryVfs;
+
+use super::plan::Mishap;
 
 /// The first number of a bug that only a world of whole servers can show.
 pub(crate) const FIRST: u16 = 200;
 
 /// A bug of installs, which takes a world of its own.
 pub(super) const OF_INSTALLS: u16 = 210;
+
+/// A bug of the disk: salts can be guessed.
+const GUESSED_SALTS: u16 = 211;
+
+/// A member's disk. Where salts can be guessed, whoever forges headers of the log uses the right one.
+pub(super) fn disk(mutant: u16, seed: u64) -> MemoryVfs {
+    if mutant == GUESSED_SALTS { MemoryVfs::predictable() } else { MemoryVfs::with_seed(seed) }
+}
+
+/// What goes wrong in the world of a bug that takes one of its own.
+pub(super) fn mishaps(mutant: u16) -> Option<Vec<Mishap>> {
+    match mutant {
+        OF_INSTALLS => Some(vec![Mishap::Strand, Mishap::InstallCut]),
+        GUESSED_SALTS => Some(vec![Mishap::Forge, Mishap::Forge, Mishap::Crash]),
+        _ => None,
+    }
+}
 
 /// Every bug and its number.
 #[cfg(feature = "mutants")]

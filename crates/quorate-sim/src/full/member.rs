@@ -126,7 +126,7 @@ impl Member {
                 id: identity.me,
                 identity,
                 config,
-                disk: MemoryVfs::new(),
+                disk: bugs::disk(plan.mutant, dice.draw()),
                 clock: MemberClock { shown: Arc::default(), drift_ppm },
                 running: None,
                 boots: 0,

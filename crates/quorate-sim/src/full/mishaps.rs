@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    path::PathBuf,
     pin::pin,
     task::{Context, Waker},
 };
@@ -10,7 +11,10 @@ use quorate_etcd::backend::Backend;
 use quorate_kv::Command;
 use quorate_proto::etcdserverpb::DeleteRangeRequest;
 use quorate_raft::Role;
-use quorate_storage::vfs::{CrashStyle, Faults, MemoryVfs};
+use quorate_storage::{
+    vfs::{CrashStyle, Faults, MemoryVfs},
+    wal::forged_headers,
+};
 
 use super::{
     judge::Told,
@@ -23,6 +27,8 @@ use crate::world::{Conviction, Judge};
 
 /// How many proposals a member is left with that is cut off, at most.
 const STRANDED_MAX: u64 = 40;
+/// How long a forged value is, in bytes.
+const FORGED_BYTES: usize = 12 << 10;
 /// About how many calls of the disk an install takes, with the log's record of it.
 const INSTALL_CALLS: u64 = 140;
 
@@ -75,7 +81,13 @@ impl World {
             Mishap::Reset => self.reset(member),
             Mishap::Strand => {
                 self.cut(until, |from, to| from == member || to == member);
-                self.leave_proposals(member);
+                let count = self.dice.within(1, STRANDED_MAX);
+                self.leave_proposals(member, count, b"stranded");
+            }
+            Mishap::Forge => {
+                let segment = self.newest_segment(member);
+                let lead = self.dice.position(8);
+                self.leave_proposals(member, 1, &forged_headers(segment, (lead, FORGED_BYTES)));
             }
             Mishap::InstallCut => self.install_cut = true,
         }
@@ -105,14 +117,23 @@ impl World {
         self.break_disk(member, faults);
     }
 
-    /// Nobody waits for the answers, and what is removed is not there: no history has to know of them.
-    fn leave_proposals(&mut self, member: usize) {
-        let count = self.dice.within(1, STRANDED_MAX);
+    /// The number of the newest segment of this member's log.
+    fn newest_segment(&self, member: usize) -> u64 {
+        let files = self.members.get(member).map(|one| one.disk.files()).unwrap_or_default();
+        let number = |(path, _): &(PathBuf, u64)| {
+            let name = path.file_name()?.to_str()?.strip_suffix(".wal")?;
+            u64::from_str_radix(name, 16).ok()
+        };
+        files.iter().filter_map(number).max().unwrap_or(1)
+    }
+
+    /// Removes a key that is not there. Nobody waits for the answers, and nothing is changed: no history has to know of them.
+    fn leave_proposals(&mut self, member: usize, count: u64, key: &[u8]) {
         let Some(one) = self.members.get(member) else { return };
         let Some(running) = &one.running else { return };
         one.tell_time(self.now);
         for _ in 0..count {
-            let request = DeleteRangeRequest { key: "stranded".into(), ..Default::default() };
+            let request = DeleteRangeRequest { key: key.to_vec().into(), ..Default::default() };
             let answer = running.handle.propose(Command::DeleteRange(request));
             let _ = pin!(answer).poll(&mut Context::from_waker(Waker::noop()));
         }

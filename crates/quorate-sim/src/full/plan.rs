@@ -113,6 +113,8 @@ pub(super) enum Mishap {
     BitFlip,
     /// All connections of a member break, and what is under way on them is lost.
     Reset,
+    /// A client stores what looks like the headers of the log, for segments that are still to come.
+    Forge,
     /// One member can't talk to the others, and its clients leave it many proposals that change nothing: where it leads, a long
     /// tail that is never committed.
     Strand,
@@ -121,7 +123,7 @@ pub(super) enum Mishap {
 }
 
 impl Mishap {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Crash,
         Self::PowerOff,
         Self::CrashAll,
@@ -135,6 +137,7 @@ impl Mishap {
         Self::DiskFull,
         Self::BitFlip,
         Self::Reset,
+        Self::Forge,
         Self::Strand,
         Self::InstallCut,
     ];
@@ -172,6 +175,7 @@ impl Plan {
         if options.mutant == bugs::OF_INSTALLS {
             plan.aim_at_installs();
         }
+        plan.mishaps = bugs::mishaps(options.mutant).unwrap_or(plan.mishaps);
         plan
     }
 
@@ -188,7 +192,6 @@ impl Plan {
     /// For a planted bug of installs: leaders are cut off with a tail, and are soon so far behind that they need a snapshot which
     /// ends within it.
     fn aim_at_installs(&mut self) {
-        self.mishaps = vec![Mishap::Strand, Mishap::InstallCut];
         (self.snapshot_count, self.catchup_entries) = (3, 0);
         self.job_delay_ns = MS;
     }

@@ -32,8 +32,8 @@ const OPENING: u64 = 1 << 32;
 /// Whether a file is made or found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// The file is empty and gets a header.
-    New,
+    /// The file is empty and gets a header with this salt.
+    New(u64),
     /// The file has one.
     Existing,
 }
@@ -49,6 +49,7 @@ pub(crate) struct BlockFile {
     header: Mutex<Head>,
     /// The generation that was found at the opening.
     found: u64,
+    salt: u64,
     /// A sync failed: nothing that is on disk can be relied on any more, and nothing is written.
     dead: AtomicBool,
 }
@@ -87,7 +88,7 @@ impl BlockFile {
         report: Arc<Report>,
     ) -> io::Result<Self> {
         let header = match start {
-            Start::New => Header::new(),
+            Start::New(salt) => Header::new(salt),
             Start::Existing => read_header(&*file, &report)?,
         };
         let size = file.size_bytes().map_err(|error| report.io("size".into(), &error))?;
@@ -98,6 +99,7 @@ impl BlockFile {
             resizing: Mutex::new(Sizes { file: size, shrunk: true }),
             sums: RwLock::new(Sums { groups: BTreeMap::new(), hand: 0 }),
             found: header.generation,
+            salt: header.salt,
             header: Mutex::new(Head { header, dirty: true }),
             dead: AtomicBool::new(false),
         };
@@ -109,7 +111,7 @@ impl BlockFile {
     /// file to its length.
     fn start(&self, start: Start) -> io::Result<()> {
         match start {
-            Start::New => self.resize_physical(&mut self.sizes(), file_bytes(0))?,
+            Start::New(_) => self.resize_physical(&mut self.sizes(), file_bytes(0))?,
             // What was read may be written but not synced yet: the process died, the machine did not.
             Start::Existing => self.sync_file()?,
         }
@@ -194,7 +196,7 @@ impl BlockFile {
         let count = out.len() / BLOCK_BYTES;
         let sums = self.expected(first, count)?;
         self.read_physical(out, data_offset(first))?;
-        if first_bad(first, out, &sums).is_none() {
+        if self.first_bad(first, out, &sums).is_none() {
             return Ok(());
         }
         // Once more with every writer shut out: bytes and sum may have been read on two sides of a write.
@@ -202,10 +204,22 @@ impl BlockFile {
         let (number, index) = place(first);
         let group = self.group(&mut held, number)?;
         self.read_physical(out, data_offset(first))?;
-        match first_bad(first, out, &group.copy(index, count)) {
+        match self.first_bad(first, out, &group.copy(index, count)) {
             Some((block, what)) => Err(self.bad_block(block, what, number, group.damaged)),
             None => Ok(()),
         }
+    }
+
+    /// The first block of `bytes` that does not match its sum, and how.
+    fn first_bad(&self, first: u64, bytes: &[u8], sums: &[u32]) -> Option<(u64, &'static str)> {
+        let blocks = (first..).zip(bytes.chunks(BLOCK_BYTES).zip(sums));
+        blocks.into_iter().find_map(|(number, (bytes, sum))| match *sum {
+            NEVER_WRITTEN => Some((number, "has no checksum")),
+            sum if sum != block_sum(self.salt, number, bytes) => {
+                Some((number, "fails its checksum"))
+            }
+            _ => None,
+        })
     }
 
     /// The error for a block that fails its check. When the newer sums of its group may be lost, those are to blame.
@@ -244,11 +258,11 @@ impl BlockFile {
     fn load(&self, number: u32) -> io::Result<Group> {
         let mut slots = vec![0; 2 * BLOCK_BYTES];
         self.read_physical(&mut slots, sum_offset(number, 0))?;
-        let mut newest = Group::newest(&slots, number);
+        let mut newest = Group::newest(self.salt, &slots, number);
         if !matches!(newest, Ok(Group { damaged: None, .. })) {
             // The read may have gone astray, and older sums than there are would be kept for good.
             self.read_physical(&mut slots, sum_offset(number, 0))?;
-            newest = Group::newest(&slots, number);
+            newest = Group::newest(self.salt, &slots, number);
         }
         let group = newest.map_err(|slot| {
             let what = format!("no whole checksum block for group {number}");
@@ -274,7 +288,7 @@ impl BlockFile {
             let group = self.group(&mut sums, number)?;
             self.write_physical(run, data_offset(block))?;
             for (at, bytes) in run.chunks(BLOCK_BYTES).enumerate() {
-                group.set(index + at, block_sum(block + at as u64, bytes));
+                group.set(index + at, block_sum(self.salt, block + at as u64, bytes));
             }
             block += (run.len() / BLOCK_BYTES) as u64;
             data = rest;
@@ -331,7 +345,7 @@ impl BlockFile {
     fn write_sums(&self, sums: &mut Sums, generation: u64) -> io::Result<()> {
         for (number, group) in sums.groups.iter_mut().filter(|(_, group)| group.dirty) {
             let slot = 1 - group.slot;
-            let block = group.encode(*number, generation);
+            let block = group.encode(self.salt, *number, generation);
             self.write_physical(&block, sum_offset(*number, slot))?;
             (group.slot, group.generation, group.dirty) = (slot, generation, false);
             group.damaged = None;
@@ -393,16 +407,6 @@ impl Sums {
             self.hand = number;
         }
     }
-}
-
-/// The first block of `bytes` that does not match its sum, and how.
-fn first_bad(first: u64, bytes: &[u8], sums: &[u32]) -> Option<(u64, &'static str)> {
-    let blocks = (first..).zip(bytes.chunks(BLOCK_BYTES).zip(sums));
-    blocks.into_iter().find_map(|(number, (bytes, sum))| match *sum {
-        NEVER_WRITTEN => Some((number, "has no checksum")),
-        sum if sum != block_sum(number, bytes) => Some((number, "fails its checksum")),
-        _ => None,
-    })
 }
 
 fn read_header(file: &dyn VfsFile, report: &Report) -> io::Result<Header> {

@@ -10,19 +10,20 @@
 //!
 //! | Bytes | What |
 //! |---|---|
-//! | 0..8 | magic `QRSTATE` 0x01 (the last byte is the format's version) |
+//! | 0..8 | magic `QRSTATE` 0x02 (the last byte is the format's version) |
 //! | 8..12 | which block of the header this is, 0 to 3 |
 //! | 12..16 | CRC32C of the block without these four bytes |
 //! | 16..24 | generation |
 //! | 24..32 | logical length in bytes |
-//! | 32..64 | zero |
+//! | 32..40 | salt: drawn when the file is made, and in every sum of it |
+//! | 40..64 | zero |
 //! | 64..4096 | the first 4032 bytes of logical block 0 |
 //!
 //! Integers are little-endian.
 
 use super::layout::{BLOCK_BYTES, HEADER_BLOCKS, LENGTH_BYTES_MAX};
 
-const MAGIC: [u8; 8] = *b"QRSTATE\x01";
+const MAGIC: [u8; 8] = *b"QRSTATE\x02";
 const FIELDS_BYTES: usize = 64;
 /// How much of logical block 0 the header holds; redb uses 320 bytes of it.
 pub(crate) const PAYLOAD_BYTES: usize = BLOCK_BYTES - FIELDS_BYTES;
@@ -34,14 +35,16 @@ pub(crate) struct Header {
     pub(crate) generation: u64,
     /// The tenant's length in bytes.
     pub(crate) length: u64,
+    /// What the sums of this file are salted with.
+    pub(crate) salt: u64,
     /// The start of the tenant's block 0.
     pub(crate) payload: Vec<u8>,
 }
 
 impl Header {
     /// The header of an empty file.
-    pub(crate) fn new() -> Self {
-        Self { generation: 1, length: 0, payload: vec![0; PAYLOAD_BYTES] }
+    pub(crate) fn new(salt: u64) -> Self {
+        Self { generation: 1, length: 0, salt, payload: vec![0; PAYLOAD_BYTES] }
     }
 
     /// The slot that holds `generation`.
@@ -62,6 +65,7 @@ impl Header {
         block.extend_from_slice(&[0; 4]);
         block.extend_from_slice(&self.generation.to_le_bytes());
         block.extend_from_slice(&self.length.to_le_bytes());
+        block.extend_from_slice(&self.salt.to_le_bytes());
         block.resize(FIELDS_BYTES, 0);
         block.extend_from_slice(&self.payload);
         block.resize(BLOCK_BYTES, 0);
@@ -81,6 +85,7 @@ impl Header {
         let header = Self {
             generation: u64_at(block, 16)?,
             length: u64_at(block, 24)?,
+            salt: u64_at(block, 32)?,
             payload: block.get(FIELDS_BYTES..)?.to_vec(),
         };
         let sane = header.generation >= 1
@@ -122,7 +127,7 @@ mod tests {
     use super::*;
 
     fn header(generation: u64) -> Header {
-        Header { generation, length: 8192 * generation, payload: vec![7; PAYLOAD_BYTES] }
+        Header { generation, length: 8192 * generation, salt: 3, payload: vec![7; PAYLOAD_BYTES] }
     }
 
     /// The four blocks after generations `older` and `newer` were written.

@@ -12,16 +12,17 @@ use super::{
 use crate::vfs::{CrashStyle, Faults, MemoryVfs, Open, Vfs};
 
 const PATH: &str = "/d/blocks";
+const SALT: u64 = 0x5a17;
 
 fn open(vfs: &MemoryVfs, start: Start) -> io::Result<BlockFile> {
-    let how = if start == Start::New { Open::CreateNew } else { Open::Existing };
+    let how = if start == Start::New(SALT) { Open::CreateNew } else { Open::Existing };
     let file = vfs.open(Path::new(PATH), how)?;
     BlockFile::open(file, start, Arc::new(Report::new(PATH.into())))
 }
 
 fn made(blocks: u64) -> (MemoryVfs, BlockFile) {
     let vfs = MemoryVfs::new();
-    let file = open(&vfs, Start::New).unwrap();
+    let file = open(&vfs, Start::New(SALT)).unwrap();
     vfs.sync_dir(Path::new("/d")).unwrap();
     file.set_len(blocks * BLOCK).unwrap();
     file.sync_data().unwrap();

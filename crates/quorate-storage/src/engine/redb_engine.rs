@@ -77,7 +77,12 @@ impl RedbEngine {
             what: "create".into(),
             source,
         })?;
-        let mut engine = Self::start(file, path, Start::New, config, lock)?;
+        let salt = vfs.random().map_err(|source| Error::Io {
+            location: path.display().to_string(),
+            what: "draw a salt".into(),
+            source,
+        })?;
+        let mut engine = Self::start(file, path, Start::New(salt), config, lock)?;
         // redb's first commit has no quick-repair record yet; this one does.
         engine.commit(Batch::new(), Durability::Durable)?;
         Ok(engine)

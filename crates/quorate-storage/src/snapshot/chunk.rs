@@ -2,7 +2,7 @@
 //!
 //! | Bytes | What |
 //! |---|---|
-//! | 0..4 | magic `QSN1` |
+//! | 0..4 | magic `QSN2` |
 //! | 4..8 | CRC32C of everything behind these eight bytes |
 //! | 8..12 | length of the payload |
 //! | 12 | 1 when it is the last chunk, else 0 |
@@ -10,7 +10,8 @@
 //! | 16..24 | sequence number, from 0 |
 //! | 24..28 | the CRC32C of the chunk before, 0 for the first |
 //! | 28..32 | zero |
-//! | 32.. | payload |
+//! | 32..40 | salt: drawn by the sender for this transfer, the same in all of its chunks |
+//! | 40.. | payload |
 //!
 //! Integers are little-endian.
 
@@ -18,9 +19,9 @@ use bytes::Bytes;
 
 use super::CHUNK_BYTES_MAX;
 
-const MAGIC: [u8; 4] = *b"QSN1";
+const MAGIC: [u8; 4] = *b"QSN2";
 /// Bytes before the payload.
-pub(crate) const CHUNK_HEADER_BYTES: usize = 32;
+pub(crate) const CHUNK_HEADER_BYTES: usize = 40;
 
 /// One piece of a snapshot, encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,12 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    pub(super) fn encode(sequence: u64, previous: u32, last: bool, payload: &[u8]) -> Self {
+    pub(super) fn encode(
+        salt: u64,
+        (sequence, previous): (u64, u32),
+        last: bool,
+        payload: &[u8],
+    ) -> Self {
         let mut bytes = Vec::with_capacity(CHUNK_HEADER_BYTES + payload.len());
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&[0; 4]);
@@ -43,6 +49,7 @@ impl Chunk {
         bytes.extend_from_slice(&sequence.to_le_bytes());
         bytes.extend_from_slice(&previous.to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&salt.to_le_bytes());
         bytes.extend_from_slice(payload);
         let sum = crc32c::crc32c(bytes.get(8..).unwrap_or_default());
         if let Some(field) = bytes.get_mut(4..8) {
@@ -59,6 +66,7 @@ pub(super) struct Decoded<'a> {
     pub(super) last: bool,
     pub(super) sum: u32,
     pub(super) previous: u32,
+    pub(super) salt: u64,
     pub(super) payload: &'a [u8],
 }
 
@@ -89,12 +97,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded<'_>, String> {
     if sum != actual {
         return Err(format!("its checksum is {actual:08x} where {sum:08x} is named"));
     }
-    let sequence = bytes.get(16..).and_then(<[u8]>::first_chunk::<8>);
     Ok(Decoded {
-        sequence: sequence.map_or(0, |bytes| u64::from_le_bytes(*bytes)),
+        sequence: u64_at(bytes, 16).unwrap_or_default(),
         last: bytes.get(12) == Some(&1),
         sum,
         previous: u32_at(bytes, 24).unwrap_or_default(),
+        salt: u64_at(bytes, 32).unwrap_or_default(),
         payload,
     })
 }
@@ -104,15 +112,27 @@ fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*field))
 }
 
+fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    let field = bytes.get(offset..)?.first_chunk::<8>()?;
+    Some(u64::from_le_bytes(*field))
+}
+
 /// Where the stream stands: which chunk comes next, and what it must follow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Chain {
     pub(super) next: u64,
     sum: u32,
+    /// That of the first chunk; 0 before.
+    salt: u64,
     pub(super) complete: bool,
 }
 
 impl Chain {
+    /// The chain of a sender.
+    pub(super) fn salted(salt: u64) -> Self {
+        Self { salt, ..Self::default() }
+    }
+
     /// Checks that `bytes` are the next chunk; the chain moves on only with [`Chain::follow`].
     pub(super) fn check<'a>(&self, bytes: &'a [u8]) -> Result<Decoded<'a>, String> {
         if self.complete {
@@ -122,21 +142,22 @@ impl Chain {
         if chunk.sequence != self.next {
             return Err(format!("it is chunk {}", chunk.sequence));
         }
-        if chunk.previous != self.sum {
+        if chunk.previous != self.sum || (self.next > 0 && chunk.salt != self.salt) {
             return Err("it follows another chunk: it is from another snapshot".into());
         }
         Ok(chunk)
     }
 
     pub(super) fn follow(&mut self, chunk: Decoded<'_>) {
-        *self = Self { next: self.next + 1, sum: chunk.sum, complete: chunk.last };
+        let Decoded { sum, salt, last: complete, .. } = chunk;
+        *self = Self { next: self.next + 1, sum, salt, complete };
     }
 
     /// The chunk that comes next, with this payload.
     pub(super) fn append(&mut self, last: bool, payload: &[u8]) -> Chunk {
-        let chunk = Chunk::encode(self.next, self.sum, last, payload);
+        let chunk = Chunk::encode(self.salt, (self.next, self.sum), last, payload);
         let sum = u32_at(&chunk.bytes, 4).unwrap_or_default();
-        *self = Self { next: self.next + 1, sum, complete: last };
+        *self = Self { next: self.next + 1, sum, complete: last, ..*self };
         chunk
     }
 }

@@ -104,6 +104,16 @@ impl IncomingSnapshot {
         Ok(if chunk.last { Progress::Complete } else { Progress::Wants(self.chain.next) })
     }
 
+    /// Gives the snapshot up: its file is gone, and the room it took.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`]; the file is removed when the directory is opened again then.
+    pub fn discard(self) -> Result<(), SnapshotError> {
+        let Self { vfs, path, file, .. } = self;
+        drop(file);
+        vfs.remove(&path).map_err(SnapshotError::io(&path, "remove"))
+    }
+
     /// Checks the records that are whole, and forgets them but for the head.
     fn take_records(&mut self) -> Result<(), SnapshotError> {
         while let Some(record) = self.decoder.next().map_err(|what| self.corrupt(what))? {

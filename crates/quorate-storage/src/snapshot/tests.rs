@@ -23,6 +23,7 @@ use crate::{
 const T: Table = Table("t");
 const U: Table = Table("u");
 const DIR: &str = "/d";
+const SALT: u64 = 0x5a17;
 const SMALL: EngineConfig = EngineConfig { cache_bytes: 64 << 10 };
 
 type Content = BTreeMap<(&'static str, Bytes), Bytes>;
@@ -61,7 +62,7 @@ fn sender() -> Arc<dyn View> {
 }
 
 fn writer(view: &Arc<dyn View>, chunk_bytes: usize) -> SnapshotWriter {
-    SnapshotWriter::new(view.clone(), vec![T, U], head(), chunk_bytes)
+    SnapshotWriter::new(view.clone(), vec![T, U], head(), (chunk_bytes, SALT))
 }
 
 fn chunks(view: &Arc<dyn View>, chunk_bytes: usize) -> Vec<Chunk> {
@@ -119,11 +120,23 @@ fn a_snapshot_becomes_the_state() {
 }
 
 #[test]
+fn a_snapshot_that_is_given_up_leaves_no_file() {
+    let vfs = MemoryVfs::new();
+    let (dir, _engine) = StateDir::open(Arc::new(vfs.clone()), Path::new(DIR), SMALL).unwrap();
+    let before = vfs.files();
+    let mut incoming = dir.receive().unwrap();
+    incoming.accept(&chunks(&sender(), 1000)[0].bytes).unwrap();
+    assert_ne!(vfs.files(), before);
+    incoming.discard().unwrap();
+    assert_eq!(vfs.files(), before);
+}
+
+#[test]
 fn chunks_are_bounded_and_repeatable() {
     let view = sender();
     let first = chunks(&view, 1000);
     assert!(first.len() > 40);
-    assert!(first.iter().all(|chunk| chunk.bytes.len() <= 1000 + 32));
+    assert!(first.iter().all(|chunk| chunk.bytes.len() <= 1000 + 40));
     let mut writer = writer(&view, 1000);
     for number in [7, 0, 39, 38] {
         let chunk = &first[number];
@@ -317,12 +330,12 @@ fn whole_chunks_that_make_no_snapshot_are_told_apart() {
     huge.extend([0xff; 8]);
     for payload in [&[9, 9][..], &pair, &huge, &[]] {
         let mut incoming = dir.receive().unwrap();
-        let chunk = Chunk::encode(0, 0, true, payload);
+        let chunk = Chunk::encode(SALT, (0, 0), true, payload);
         let error = incoming.accept(&chunk.bytes).unwrap_err();
         assert!(matches!(error, SnapshotError::Corrupt { .. }), "{error}");
         assert!(incoming.accept(&chunk.bytes).is_err() && !incoming.is_complete());
     }
-    let long = Chunk::encode(0, 0, false, &vec![0; CHUNK_BYTES_MAX + 1]);
+    let long = Chunk::encode(SALT, (0, 0), false, &vec![0; CHUNK_BYTES_MAX + 1]);
     let error = dir.receive().unwrap().accept(&long.bytes).unwrap_err();
     assert!(matches!(error, SnapshotError::Refused { .. }), "{error}");
 }
@@ -377,7 +390,7 @@ proptest! {
         let mut incoming =
             IncomingSnapshot::create(Arc::new(vfs), Path::new("/d/x")).unwrap();
         prop_assert!(incoming.accept(&bytes).is_err());
-        let wrapped = Chunk::encode(0, 0, true, &bytes);
+        let wrapped = Chunk::encode(SALT, (0, 0), true, &bytes);
         prop_assert!(incoming.accept(&wrapped.bytes).is_err());
     }
 }

@@ -18,7 +18,7 @@ const NAME_BYTES_MAX: usize = 255;
 /// The longest header, or key and value together, in bytes: a record less its fixed part, rounded.
 const CONTENT_BYTES_MAX: usize = RECORD_BYTES_MAX - 64;
 
-/// Makes the chunks of a snapshot of one view, one at a time. The same view, tables, head and chunk size give the
+/// Makes the chunks of a snapshot of one view, one at a time. The same view, tables, head, chunk size and salt give the
 /// same chunks, byte for byte.
 ///
 /// Holds the view, and so the space of what is deleted meanwhile, until it is dropped.
@@ -27,6 +27,7 @@ pub struct SnapshotWriter {
     tables: Vec<Table>,
     head: SnapshotHead,
     chunk_bytes: usize,
+    salt: u64,
     encoder: Encoder,
     chain: Chain,
     stage: Stage,
@@ -52,20 +53,22 @@ impl fmt::Debug for SnapshotWriter {
 }
 
 impl SnapshotWriter {
-    /// A snapshot of `tables` of `view`, in chunks of `chunk_bytes` (at most [`CHUNK_BYTES_MAX`]) of payload.
+    /// A snapshot of `tables` of `view`, in chunks of `chunk_bytes` (at most [`CHUNK_BYTES_MAX`]) of payload. `salt` is drawn at
+    /// random for each transfer: nothing in the view can look like a chunk of it.
     pub fn new(
         view: Arc<dyn View>,
         tables: Vec<Table>,
         head: SnapshotHead,
-        chunk_bytes: usize,
+        (chunk_bytes, salt): (usize, u64),
     ) -> Self {
         Self {
+            salt,
             view,
             tables,
             head,
             chunk_bytes: chunk_bytes.clamp(1, CHUNK_BYTES_MAX),
             encoder: Encoder::default(),
-            chain: Chain::default(),
+            chain: Chain::salted(salt),
             stage: Stage::Head,
         }
     }
@@ -104,7 +107,7 @@ impl SnapshotWriter {
     pub fn seek(&mut self, sequence: u64) -> Result<(), SnapshotError> {
         if sequence < self.chain.next {
             self.encoder = Encoder::default();
-            self.chain = Chain::default();
+            self.chain = Chain::salted(self.salt);
             self.stage = Stage::Head;
         }
         while self.chain.next < sequence {

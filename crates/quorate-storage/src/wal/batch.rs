@@ -30,7 +30,7 @@ impl Wal {
         records: &[LogRecord<'_>],
     ) -> Result<(), LogError> {
         let header = self.batch_header(rewrites, records)?;
-        let BatchHeader { segment, batch, opening, .. } = header;
+        let BatchHeader { salt, segment, batch, opening, .. } = header;
         self.writer.start(&header);
         self.encode_checkpoint();
         let mut encoder =
@@ -43,7 +43,7 @@ impl Wal {
         let written_bytes = bytes.len() as u64;
         write_at(&self.segments, segment, bytes, self.end)?;
         self.end += written_bytes;
-        self.next = Expected { segment, batch: batch + 1, opening, chain };
+        self.next = Expected { salt, segment, batch: batch + 1, opening, chain };
         self.checkpoint_due = false;
         self.stats.batches += 1;
         self.stats.written_bytes += written_bytes;
@@ -66,9 +66,9 @@ impl Wal {
             error::io(self.segments.dir(), &format!("write {sum} bytes at once"), source)
         };
         let records_bytes = u32::try_from(sum).map_err(too_long)?;
-        let Expected { segment, batch, opening, chain } = self.next;
+        let Expected { salt, segment, batch, opening, chain } = self.next;
         let synced = self.synced;
-        Ok(BatchHeader { segment, batch, synced, opening, records_bytes, chain })
+        Ok(BatchHeader { salt, segment, batch, synced, opening, records_bytes, chain })
     }
 
     fn encode_checkpoint(&mut self) {

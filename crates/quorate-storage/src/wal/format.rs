@@ -8,15 +8,15 @@ use crc32c::{crc32c, crc32c_append};
 /// What a segment starts with.
 pub(super) const SEGMENT_MAGIC: [u8; 8] = *b"QRTWLOG\0";
 /// The version of the format that this code reads and writes.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Length of a segment's header.
-pub(super) const SEGMENT_HEADER_BYTES: usize = 64;
+pub(super) const SEGMENT_HEADER_BYTES: usize = 72;
 /// Where a segment's batches start: on a page of their own, so that no later write touches the header's.
 pub(super) const DATA_START: u64 = 4096;
 /// What a batch starts with.
 pub(super) const BATCH_MAGIC: [u8; 4] = *b"QBAT";
 /// Length of a batch's header.
-pub(super) const BATCH_HEADER_BYTES: usize = 48;
+pub(super) const BATCH_HEADER_BYTES: usize = 56;
 /// What a batch's footer is known by.
 pub(super) const FOOTER_MAGIC: [u8; 4] = *b"QEND";
 /// Length of a batch's footer.
@@ -42,6 +42,8 @@ pub(super) struct SegmentHeader {
     pub previous_end: u64,
     /// The chain there.
     pub chain: u32,
+    /// Drawn anew for each use of the file, and in every batch: what anybody had stored does not know it.
+    pub salt: u64,
 }
 
 impl SegmentHeader {
@@ -57,6 +59,7 @@ impl SegmentHeader {
         }
         bytes.extend_from_slice(&self.chain.to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&self.salt.to_le_bytes());
         let crc = crc32c(bytes.get(12..).unwrap_or_default());
         set_u32(&mut bytes, 8, crc);
         bytes
@@ -75,20 +78,17 @@ impl SegmentHeader {
         if fields.u32()? != VERSION {
             return Err("unknown version of the log format");
         }
-        Ok(Self {
-            number: fields.u64()?,
-            size_bytes: fields.u64()?,
-            first_batch: fields.u64()?,
-            opening: fields.u64()?,
-            previous_end: fields.u64()?,
-            chain: fields.u32()?,
-        })
+        let [number, size_bytes, first_batch, opening, previous_end] = fields.u64s()?;
+        let (chain, _reserved, salt) = (fields.u32()?, fields.u32()?, fields.u64()?);
+        Ok(Self { number, size_bytes, first_batch, opening, previous_end, chain, salt })
     }
 }
 
 /// The header of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BatchHeader {
+    /// That of the segment's use.
+    pub salt: u64,
     /// The segment it was written to: a recycled file shows its old batches with old numbers.
     pub segment: u64,
     /// Batches are numbered without gaps, from 1.
@@ -109,7 +109,7 @@ impl BatchHeader {
         let start = buffer.len();
         buffer.extend_from_slice(&BATCH_MAGIC);
         buffer.extend_from_slice(&[0; 4]);
-        for field in [self.segment, self.batch, self.synced, self.opening] {
+        for field in [self.salt, self.segment, self.batch, self.synced, self.opening] {
             buffer.extend_from_slice(&field.to_le_bytes());
         }
         buffer.extend_from_slice(&self.records_bytes.to_le_bytes());
@@ -130,15 +130,9 @@ impl BatchHeader {
         if crc != crc32c(covered) {
             return Err("batch header checksum");
         }
-        let header = Self {
-            segment: fields.u64()?,
-            batch: fields.u64()?,
-            synced: fields.u64()?,
-            opening: fields.u64()?,
-            records_bytes: fields.u32()?,
-            chain: fields.u32()?,
-        };
-        Ok((header, crc))
+        let [salt, segment, batch, synced, opening] = fields.u64s()?;
+        let (records_bytes, chain) = (fields.u32()?, fields.u32()?);
+        Ok((Self { salt, segment, batch, synced, opening, records_bytes, chain }, crc))
     }
 }
 
@@ -184,6 +178,7 @@ pub(super) fn record_bytes(body_bytes: usize) -> usize {
 /// What the next batch has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Expected {
+    pub salt: u64,
     pub segment: u64,
     pub batch: u64,
     /// At least.
@@ -209,7 +204,8 @@ pub(super) fn batch_at<'a>(
 ) -> Result<Batch, Flaw> {
     records.clear();
     let (header, mut chain) = BatchHeader::decode(image.get(offset..).unwrap_or_default())?;
-    if header.segment != expected.segment
+    if header.salt != expected.salt
+        || header.segment != expected.segment
         || header.batch != expected.batch
         || header.opening < expected.opening
         || header.chain != expected.chain
@@ -333,6 +329,14 @@ impl<'a> Fields<'a> {
     pub(super) fn u64(&mut self) -> Result<u64, Flaw> {
         Ok(u64::from_le_bytes(self.array()?))
     }
+
+    fn u64s<const N: usize>(&mut self) -> Result<[u64; N], Flaw> {
+        let mut numbers = [0; N];
+        for number in &mut numbers {
+            *number = self.u64()?;
+        }
+        Ok(numbers)
+    }
 }
 
 fn set_u32(bytes: &mut [u8], offset: usize, value: u32) {
@@ -348,6 +352,7 @@ mod tests {
     fn batch(writer: &mut BatchWriter) -> (Vec<u8>, Expected) {
         let body = b"thirteen chars";
         let header = BatchHeader {
+            salt: 0x5a17,
             segment: 7,
             batch: 3,
             synced: 2,
@@ -358,7 +363,10 @@ mod tests {
         writer.start(&header);
         writer.record((1, 0, 2, 5), |buffer| buffer.extend_from_slice(body));
         writer.record((2, 1, 0, 6), |_| {});
-        (writer.finish().0.to_vec(), Expected { segment: 7, batch: 3, opening: 1, chain: 99 })
+        (
+            writer.finish().0.to_vec(),
+            Expected { salt: 0x5a17, segment: 7, batch: 3, opening: 1, chain: 99 },
+        )
     }
 
     #[test]
@@ -390,6 +398,7 @@ mod tests {
     fn a_batch_of_another_place_is_refused() {
         let (image, expected) = batch(&mut BatchWriter::default());
         for wrong in [
+            Expected { salt: 1, ..expected },
             Expected { segment: 8, ..expected },
             Expected { batch: 4, ..expected },
             Expected { opening: 2, ..expected },
@@ -408,6 +417,7 @@ mod tests {
             opening: 2,
             previous_end: 8000,
             chain: 5,
+            salt: 6,
         };
         let image = header.encode();
         assert_eq!(image.len(), SEGMENT_HEADER_BYTES);

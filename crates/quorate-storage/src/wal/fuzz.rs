@@ -1,17 +1,21 @@
-//! Doors for fuzzing: what recovery does, on bytes that nobody checked before.
+//! Doors for fuzzing and for judges: what recovery does, on bytes that nobody checked before; and the best forgery of somebody who
+//! knows the format and no salt.
 
 use super::{
-    format::{self, DATA_START, Expected, Raw, SegmentHeader},
+    format::{self, BatchHeader, DATA_START, Expected, Raw, SegmentHeader},
     index::LogIndex,
     recover,
 };
+
+/// How many segments ahead a forger looks.
+const FORGED_SEGMENTS: u64 = 16;
 
 /// Reads `image` as a segment, whatever it is, and answers how many good batches and records it starts with.
 pub fn decode_segment(image: &[u8]) -> (u64, u64) {
     let (mut batches, mut records_seen) = (0, 0);
     let Ok(header) = SegmentHeader::decode(image) else { return (0, 0) };
-    let SegmentHeader { number: segment, first_batch: batch, opening, chain, .. } = header;
-    let mut expected = Expected { segment, batch, opening, chain };
+    let SegmentHeader { number: segment, first_batch: batch, opening, chain, salt, .. } = header;
+    let mut expected = Expected { salt, segment, batch, opening, chain };
     let mut at = usize::try_from(DATA_START).unwrap_or(usize::MAX);
     let mut records: Vec<Raw<'_>> = Vec::new();
     let mut index = LogIndex::default();
@@ -53,4 +57,26 @@ pub fn decode_records(mut bytes: &[u8]) -> u64 {
     }
     let _ = index.gap();
     fitting
+}
+
+/// Headers of batches that claim to stand in the segments from `segment` on, with a salt of 0, and that say of every batch that it is
+/// durable: `bytes` of them, each segment's turn again and again. The first starts at byte `lead`.
+pub fn forged_headers(segment: u64, (lead, bytes): (usize, usize)) -> Vec<u8> {
+    let mut forged = vec![0; lead];
+    for number in (segment..segment.saturating_add(FORGED_SEGMENTS)).cycle() {
+        if forged.len() >= bytes {
+            break;
+        }
+        let header = BatchHeader {
+            salt: 0,
+            segment: number,
+            batch: u64::MAX,
+            synced: u64::MAX,
+            opening: 1,
+            records_bytes: 0,
+            chain: 0,
+        };
+        let _ = header.encode(&mut forged);
+    }
+    forged
 }

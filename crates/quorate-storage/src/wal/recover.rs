@@ -4,7 +4,8 @@
 //! header says where it ends: anything wrong before that is corruption. In the last segment the first thing that is not a good
 //! batch is either the end, a torn batch, or corruption; it is corruption exactly when a witness says that a batch with this number or a
 //! later one was acknowledged: the newest mark, or a later batch of the same segment whose header says so. Without a witness
-//! nothing from there on was ever acknowledged, and it is cut off.
+//! nothing from there on was ever acknowledged, and it is cut off. What lies behind the log's end may be anything, also values that
+//! were made to look like batches: a witness has to know the salt of the segment's use, which no client was ever told.
 //!
 //! What cannot be told apart: a power cut that loses the newest marks *and* damage to the very last batch.
 
@@ -86,7 +87,12 @@ fn discard_unborn(
     segments.load(newest, image)?;
     let only = newest != 1 && !numbers.contains(&(newest - 1));
     let marked = mark.is_some_and(|mark| mark.segment >= newest);
-    if only || marked || has_batch(image, |header| header.segment == newest) {
+    // Only where the first batch of every use of the file stands: further on there may be a client's bytes, and without a header
+    // there is no salt to tell them by.
+    let start = usize::try_from(DATA_START).unwrap_or(usize::MAX);
+    let first = BatchHeader::decode(image.get(start..).unwrap_or_default());
+    let is_begun = first.is_ok_and(|(header, _)| header.segment == newest);
+    if only || marked || is_begun {
         return Err(error::corrupt(&segments.path(newest), 0, flaw));
     }
     numbers.pop();
@@ -192,14 +198,13 @@ impl Replay {
 
     /// Checks that the segment follows what was read before, and answers its first batch.
     fn begin(&mut self, segments: &Segments, header: &SegmentHeader) -> Result<Expected, LogError> {
-        let SegmentHeader { number, first_batch: batch, opening, previous_end, chain, .. } =
-            *header;
+        let SegmentHeader { number, first_batch, opening, previous_end, chain, salt, .. } = *header;
         if let Some(before) = &self.expected {
             let path = segments.path(number - 1);
             if self.end < previous_end {
                 return Err(error::corrupt(&path, self.end, self.loss.as_str()));
             }
-            if (self.end, before.batch, before.chain) != (previous_end, batch, chain) {
+            if (self.end, before.batch, before.chain) != (previous_end, first_batch, chain) {
                 return Err(error::corrupt(
                     &path,
                     previous_end,
@@ -211,7 +216,7 @@ impl Replay {
         self.witnessed_end = DATA_START;
         self.unwitnessed.clear();
         self.segment_is_empty = true;
-        Ok(Expected { segment: number, batch, opening, chain })
+        Ok(Expected { salt, segment: number, batch: first_batch, opening, chain })
     }
 
     fn batch(
@@ -265,7 +270,9 @@ impl Replay {
         let rest = usize::try_from(self.end).ok().and_then(|end| image.get(end..));
         marked
             || has_batch(rest.unwrap_or_default(), |header| {
-                header.segment == number && header.synced >= expected.batch
+                header.salt == expected.salt
+                    && header.segment == number
+                    && header.synced >= expected.batch
             })
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Order of durability when a segment begins: the one before is synced by the caller; the new name is made durable; then its
 //! header, which says where the one before ended; only then may batches follow. A file that is used again keeps its old
-//! bytes: every batch names its segment and hangs on the chain, so nothing of them is ever taken for new.
+//! bytes, and some of those are values that a client chose. Every batch holds the salt of its segment's use, which is drawn when
+//! that begins, so nothing older is ever taken for new.
 
 use std::{
     collections::BTreeMap,
@@ -148,13 +149,13 @@ impl Segments {
         self.live.range(..current).map(|(_, segment)| segment.end.saturating_sub(DATA_START)).sum()
     }
 
-    /// Makes segment `header.number` from a spare file or a new one, with room for `needed_bytes` of batches at least. It is
-    /// durable, with its header, when this returns.
+    /// Makes segment `header.number` from a spare file or a new one, with room for `needed_bytes` of batches at least, its
+    /// length and a salt of its own. It is durable, with its header, when this returns; the answer is the salt.
     pub(super) fn create(
         &mut self,
         header: SegmentHeader,
         needed_bytes: u64,
-    ) -> Result<(), LogError> {
+    ) -> Result<u64, LogError> {
         let wanted = (DATA_START + needed_bytes).next_multiple_of(DATA_START);
         let size_bytes = self.segment_bytes.max(wanted);
         let path = self.path(header.number);
@@ -163,11 +164,12 @@ impl Segments {
             .map_or_else(|| self.create_file(&path, size_bytes), Ok)?;
         let sync_dir = self.vfs.sync_dir(&self.dir);
         sync_dir.map_err(|e| error::io(&self.dir, "sync directory", e))?;
-        let bytes = SegmentHeader { size_bytes, ..header }.encode();
+        let salt = self.vfs.random().map_err(|e| error::io(&path, "draw a salt", e))?;
+        let bytes = SegmentHeader { size_bytes, salt, ..header }.encode();
         file.write_all_at(&bytes, 0).map_err(|e| error::io(&path, "write the header", e))?;
         file.sync_data().map_err(|e| error::io(&path, "sync the header", e))?;
         self.live.insert(header.number, Segment { file, path, size_bytes, end: DATA_START });
-        Ok(())
+        Ok(salt)
     }
 
     fn take_spare(

@@ -3,7 +3,9 @@
 mod crashes;
 mod damage;
 mod fixture;
+mod forged;
 mod model;
+mod power_cuts;
 mod room;
 
 use bytes::Bytes;
@@ -29,7 +31,30 @@ fn small() -> WalConfig {
 }
 
 fn open(vfs: &MemoryVfs) -> Result<(Wal, Groups), LogError> {
-    Wal::open(Arc::new(vfs.clone()), dir(), small())
+    open_with(vfs, small())
+}
+
+/// The log, and everything it holds, content included.
+fn open_with(vfs: &MemoryVfs, config: WalConfig) -> Result<(Wal, Groups), LogError> {
+    open_at(vfs, dir(), config)
+}
+
+fn open_at(
+    vfs: &(impl Vfs + Clone + 'static),
+    dir: &Path,
+    config: WalConfig,
+) -> Result<(Wal, Groups), LogError> {
+    let (mut wal, found) = Wal::open(Arc::new(vfs.clone()), dir, config)?;
+    let mut groups = Groups::new();
+    for (group, GroupLog { hard_state, base, entries }) in found {
+        let first = base.as_ref().map_or(1, |base| base.last.index.0 + 1);
+        let last = first + entries.len() as u64 - 1;
+        let range = EntryRange { first: Index(first), last: Index(last) };
+        let read = if entries.is_empty() { vec![] } else { wal.read(group, range, u64::MAX)? };
+        assert!(read.iter().map(|entry| entry.meta).eq(entries), "group {group}");
+        groups.insert(group, GroupLog { hard_state, base, entries: read });
+    }
+    Ok((wal, groups))
 }
 
 /// One record, owned.
@@ -229,9 +254,9 @@ fn the_log_works_on_a_real_disk_and_times_its_syncs() {
     let on_sync = SyncObserver::new(move |_| *observer.lock().unwrap() += 1);
     let config = WalConfig { on_sync: Some(on_sync), ..small() };
     let mut model = MemoryLogStore::new();
-    let vfs = Arc::new(crate::vfs::RealVfs);
+    let vfs = crate::vfs::RealVfs;
     for part in lively_rounds(40).chunks(20) {
-        let (mut wal, _) = Wal::open(vfs.clone(), &path, config.clone()).unwrap();
+        let (mut wal, _) = open_at(&vfs, &path, config.clone()).unwrap();
         for steps in part {
             append(&mut wal, steps).unwrap();
             append(&mut model, steps).unwrap();
@@ -239,7 +264,7 @@ fn the_log_works_on_a_real_disk_and_times_its_syncs() {
         }
         assert!(wal.stats().syncs > 20);
     }
-    let (_, groups) = Wal::open(vfs, &path, config).unwrap();
+    let (_, groups) = open_at(&vfs, &path, config).unwrap();
     assert_eq!(without_empty(groups), all_of(&model, 3));
     assert!(*observed.lock().unwrap() > 40);
 }

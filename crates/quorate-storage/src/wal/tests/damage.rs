@@ -177,7 +177,7 @@ fn an_error_says_what_was_lost() {
     vfs.flip(&dir().join(segments::file_name(1)), at, 4);
     let error = open(&vfs).map(|_| ()).unwrap_err().to_string();
     assert!(
-        error.contains("0000000000000001.wal: corrupt at offset 4160: record checksum"),
+        error.contains("0000000000000001.wal: corrupt at offset 4168: record checksum"),
         "{error}"
     );
     assert!(error.contains("group 4 with 2 entries from 1 on"), "{error}");

@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf};
 use super::*;
 
 fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/v1")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/v2")
 }
 
 /// A log with every kind of record, over two segments.
@@ -49,7 +49,7 @@ fn this_version_writes_its_fixture() {
 }
 
 #[test]
-fn a_log_of_version_1_opens() {
+fn a_log_of_version_2_opens() {
     let vfs = MemoryVfs::new();
     for file in fs::read_dir(fixture()).unwrap() {
         let file = file.unwrap();

@@ -128,7 +128,7 @@ proptest! {
     #[test]
     fn any_bytes_are_read_without_harm(mut bytes in prop::collection::vec(any::<u8>(), 0..6000), head: bool) {
         if head {
-            let header = SegmentHeader { number: 1, size_bytes: 0, first_batch: 1, opening: 0, previous_end: 0, chain: 0 };
+            let header = SegmentHeader { number: 1, size_bytes: 0, first_batch: 1, opening: 0, previous_end: 0, chain: 0, salt: 0 };
             let head = header.encode();
             let length = bytes.len().min(head.len());
             bytes[..length].copy_from_slice(&head[..length]);
