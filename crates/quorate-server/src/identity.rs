@@ -4,23 +4,17 @@
 //! the head of the SHA-1 of its sorted peer URLs and the cluster token, the cluster's that of all sorted member ids. So they
 //! are the same on every member and at every start, and those that etcd would give.
 //!
-//! They are written down in the data directory at the first start. A directory of somebody else is refused: its log would
-//! speak for a member that it is not.
+//! They are written down in the data directory when it is first used ([`directory`](crate::directory)). From then on the directory
+//! says who it is, whatever the configuration says: its log speaks for that member and no other, as in etcd, where the
+//! `--initial-*` flags are for the first start only.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
 
 use anyhow::Context;
 use quorate_raft::{Membership, NodeId};
 use sha1::{Digest, Sha1};
 
 use crate::ServerConfig;
-
-const IDENTITY_FILE: &str = "identity";
-const IDENTITY_VERSION: &str = "quorate-identity 1";
 
 /// One member as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,11 +40,18 @@ pub struct Identity {
 
 impl Identity {
     /// Reads it from the configuration.
+    ///
+    /// # Errors
+    /// Which names or URLs can't be those of members.
     pub fn of(config: &ServerConfig) -> anyhow::Result<Self> {
         let token = &config.initial_cluster_token;
         let mut members = BTreeMap::new();
         let mut me = None;
         for (name, peer_urls) in &config.initial_cluster {
+            let mut words = peer_urls.iter().chain([name]);
+            if let Some(word) = words.find(|word| word.chars().any(char::is_control)) {
+                anyhow::bail!("{word:?} of member {name:?} holds a control character");
+            }
             let id = member_id(peer_urls, token);
             let member = MemberConfig { id, name: name.clone(), peer_urls: peer_urls.clone() };
             if let Some(other) = members.insert(id, member) {
@@ -84,53 +85,6 @@ impl Identity {
             Ok((member.id, address.trim_end_matches('/').to_owned()))
         };
         others.map(address).collect()
-    }
-
-    /// Checks that `dir` is this member's, or makes it so. Says whether it was there before.
-    pub fn claim(&self, dir: &Path) -> anyhow::Result<bool> {
-        anyhow::ensure!(
-            !dir.join("member").exists(),
-            "{} holds a member of etcd; give an empty directory",
-            dir.display()
-        );
-        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-        let path = dir.join(IDENTITY_FILE);
-        match fs::read(&path) {
-            Ok(found) => self.compare(&path, &found).map(|()| true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.write(dir, &path).with_context(|| format!("write {}", path.display()))?;
-                Ok(false)
-            }
-            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
-        }
-    }
-
-    fn text(&self) -> String {
-        format!("{IDENTITY_VERSION}\ncluster {:016x}\nmember {:016x}\n", self.cluster_id, self.me.0)
-    }
-
-    fn compare(&self, path: &Path, found: &[u8]) -> anyhow::Result<()> {
-        let expected = self.text();
-        if found == expected.as_bytes() {
-            return Ok(());
-        }
-        let same = expected.bytes().zip(found).take_while(|(byte, there)| byte == *there).count();
-        let line = |text: &str| text.lines().skip(1).collect::<Vec<_>>().join(", ");
-        anyhow::bail!(
-            "{} belongs to {}, but the configuration says {} (different from offset {same} on): wrong data directory, token or peer URLs, or a damaged file",
-            path.display(),
-            line(&String::from_utf8_lossy(found)),
-            line(&expected)
-        )
-    }
-
-    /// Whole or not at all: a new file takes the name when it is durable.
-    fn write(&self, dir: &Path, path: &Path) -> io::Result<()> {
-        let draft: PathBuf = path.with_extension("new");
-        fs::write(&draft, self.text())?;
-        fs::File::open(&draft)?.sync_all()?;
-        fs::rename(&draft, path)?;
-        fs::File::open(dir)?.sync_all()
     }
 }
 
@@ -179,35 +133,6 @@ mod tests {
         let identity = Identity::of(&ServerConfig::default()).unwrap();
         assert_eq!(identity.me, NodeId(0x8e9e_05c5_2164_694d));
         assert_eq!(identity.cluster_id, 0xcdf8_1819_4e3a_8c32);
-    }
-
-    #[test]
-    fn a_directory_belongs_to_one_member() {
-        let dir = tempfile::tempdir().unwrap();
-        let one = Identity::of(&config(&["a", "b"], "a")).unwrap();
-        assert!(!one.claim(dir.path()).unwrap());
-        assert!(one.claim(dir.path()).unwrap());
-        let other = Identity::of(&config(&["a", "b"], "b")).unwrap();
-        assert_eq!(other.cluster_id, one.cluster_id);
-        let error = other.claim(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("identity belongs to"), "{error}");
-    }
-
-    #[test]
-    fn a_flipped_bit_is_refused_with_its_file_and_offset() {
-        let dir = tempfile::tempdir().unwrap();
-        let one = Identity::of(&config(&["a", "b"], "a")).unwrap();
-        one.claim(dir.path()).unwrap();
-        let path = dir.path().join(IDENTITY_FILE);
-        let good = fs::read(&path).unwrap();
-        for bit in 0..8 * good.len() {
-            let mut bad = good.clone();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            fs::write(&path, bad).unwrap();
-            let error = one.claim(dir.path()).unwrap_err().to_string();
-            assert!(error.contains("identity belongs to"), "{error}");
-            assert!(error.contains(&format!("offset {} on", bit / 8)), "{error}");
-        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod bugs;
 mod clock;
 mod config;
 mod counts;
+mod directory;
 mod flight;
 mod hashes;
 mod identity;
@@ -39,6 +40,8 @@ mod keeper;
 mod peers;
 mod pending;
 mod ports;
+#[cfg(test)]
+mod power_cuts;
 mod raft_loop;
 mod services;
 mod shared;

@@ -1,10 +1,4 @@
 //! What happens before the sides begin: the disk is opened and checked, and becomes a node.
-//!
-//! | In the data directory | What |
-//! |---|---|
-//! | `identity` | whose it is |
-//! | `wal/` | the log |
-//! | `state/` | the state machine |
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,7 +8,7 @@ use parking_lot::Mutex;
 use quorate_etcd::{metrics::Metrics, watches::Watches};
 use quorate_kv::{Lessor, Store, watch::WatchLimits};
 use quorate_node::{GroupLog, GroupStart, LogRecord, LogStore, Node, NodeConfig};
-use quorate_raft::{Config, EntryId, GroupId, Index, Term};
+use quorate_raft::{Config, EntryId, EntryMeta, GroupId, Index, Term};
 use quorate_storage::{EngineConfig, StateDir, Wal, WalConfig, vfs::Vfs, wal::SyncObserver};
 
 use crate::{
@@ -23,6 +17,7 @@ use crate::{
     backend::Handle,
     bugs::Bug,
     clock::nanoseconds,
+    directory::DataDir,
     hashes::CompactionHashes,
     inbox::Inbox,
     keeper::Keeper,
@@ -48,15 +43,19 @@ pub struct Started {
     pub keeper: Keeper,
 }
 
-/// Opens the data directory of `config`, which is this member's, and recovers what it holds.
+/// Opens the data directory of `config` and recovers what it holds. A directory that was used before is whose it says, whatever
+/// `identity` is; another one becomes `identity`'s.
 ///
 /// # Errors
-/// The directory is in use or damaged: which file, where.
+/// The directory is in use, damaged, or part of it is missing: which file, where.
 pub fn start(
     config: ServerConfig,
     identity: Identity,
     mut outside: Outside,
 ) -> anyhow::Result<Started> {
+    let vfs = Arc::clone(&outside.vfs);
+    let directory = DataDir::open(&*vfs, &config.data_dir)?;
+    let identity = directory.identity(identity, &config.name);
     let (mut log, mut groups) = open_log(&config, &outside.vfs, &outside.metrics)?;
     let state_path = config.data_dir.join("state");
     let (dir, engine) =
@@ -72,6 +71,7 @@ pub fn start(
         config.data_dir.display(),
         applied.index
     );
+    directory.claim(&identity, group.is_none() && applied.index == 0)?;
     let start = GroupStart {
         group: GROUP,
         log: group.unwrap_or_default(),
@@ -100,7 +100,7 @@ fn open_log(
     config: &ServerConfig,
     vfs: &Arc<dyn Vfs>,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<(Wal, BTreeMap<GroupId, GroupLog>)> {
+) -> anyhow::Result<(Wal, BTreeMap<GroupId, GroupLog<EntryMeta>>)> {
     let metrics = Arc::clone(metrics);
     let observer = SyncObserver::new(move |took| metrics.wal_fsync_seconds.observe(took));
     let mut wal_config = WalConfig { on_sync: Some(observer), ..WalConfig::default() };

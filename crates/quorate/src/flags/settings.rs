@@ -116,7 +116,7 @@ impl Draft {
         let data_dir = self.data_dir();
         self.check_existing(&data_dir)?;
         let auto_compaction = self.auto_compaction()?;
-        let initial_cluster = self.cluster()?;
+        let initial_cluster = self.cluster(data_dir.join("identity").exists())?;
         let mut listen_client = addresses("--listen-client-urls", &self.listen_client_urls)?;
         listen_client
             .extend(addresses("--listen-client-http-urls", &self.listen_client_http_urls)?);
@@ -195,23 +195,29 @@ impl Draft {
         Ok(())
     }
 
-    fn cluster(&self) -> Result<BTreeMap<String, Vec<String>>, String> {
+    /// The first members. A directory that `is_used` knows them itself, and whatever is configured need not fit.
+    fn cluster(&self, is_used: bool) -> Result<BTreeMap<String, Vec<String>>, String> {
         let advertised = &self.initial_advertise_peer_urls;
+        let alone = || BTreeMap::from([(self.name.clone(), advertised.clone())]);
         if self.initial_cluster.is_empty() {
-            return Ok(BTreeMap::from([(self.name.clone(), advertised.clone())]));
+            return Ok(alone());
         }
         let Some(own) = self.initial_cluster.get(&self.name) else {
-            return Err(format!(
-                "couldn't find local name {:?} in the initial cluster configuration: --initial-cluster has {:?}",
-                self.name,
-                self.initial_cluster.keys().collect::<Vec<_>>()
-            ));
+            return if is_used {
+                Ok(alone())
+            } else {
+                Err(format!(
+                    "couldn't find local name {:?} in the initial cluster configuration: --initial-cluster has {:?}",
+                    self.name,
+                    self.initial_cluster.keys().collect::<Vec<_>>()
+                ))
+            };
         };
-        let (own, advertised): (BTreeSet<_>, BTreeSet<_>) =
+        let (own, given): (BTreeSet<_>, BTreeSet<_>) =
             (own.iter().collect(), advertised.iter().collect());
-        if own != advertised {
+        if own != given && !is_used {
             return Err(format!(
-                "--initial-cluster has {own:?} for {}, but --initial-advertise-peer-urls is {advertised:?}",
+                "--initial-cluster has {own:?} for {}, but --initial-advertise-peer-urls is {given:?}",
                 self.name
             ));
         }

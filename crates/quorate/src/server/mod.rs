@@ -19,6 +19,7 @@ use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
     io,
+    os::unix::fs::PermissionsExt,
     path::Path,
     sync::{
         Arc,
@@ -109,7 +110,7 @@ struct Server {
 impl Server {
     fn begin(config: &ServerConfig, exit: &mpsc::Sender<News>) -> anyhow::Result<Self> {
         let identity = Identity::of(config)?;
-        identity.claim(&config.data_dir)?;
+        warn_if_open_to_others(&config.data_dir);
         let (metrics, peers) = (Arc::new(Metrics::default()), Arc::new(PeerSockets::default()));
         tell_breakable(config, &metrics);
         let outside = Outside {
@@ -163,6 +164,15 @@ fn tell_breakable(config: &ServerConfig, metrics: &Metrics) {
 /// This build keeps its promises.
 #[cfg(not(feature = "breakable"))]
 fn tell_breakable(_: &ServerConfig, _: &Metrics) {}
+
+/// What the server makes is for its own user alone; a directory that was there before may not be.
+fn warn_if_open_to_others(dir: &Path) {
+    let mode = std::fs::metadata(dir).map_or(0, |found| found.permissions().mode() & 0o777);
+    if mode & 0o077 != 0 {
+        let (dir, mode) = (dir.display(), format!("{mode:03o}"));
+        tracing::warn!(%dir, mode, "others on this machine can look into the data directory; 0700 is right");
+    }
+}
 
 fn disk(config: &ServerConfig) -> Arc<dyn Vfs> {
     #[cfg(feature = "breakable")]
