@@ -57,13 +57,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The cluster's members, as last applied here.
     fn members(&self) -> Vec<Member>;
 
-    /// Starts the lease's time anew and tells its full time to live in seconds; `None` for a lease that is not there.
-    /// The leader does it; a follower asks the leader.
+    /// Starts the time of these leases anew, together, and tells the full time to live of each in seconds; `None` for a
+    /// lease that is not there. The leader does it; a follower asks the leader.
     ///
     /// # Errors
-    /// [`ServerError::NoLeader`], [`ServerError::Timeout`] and their kin.
-    fn lease_renew(&self, id: i64)
-    -> impl Future<Output = Result<Option<i64>, ServerError>> + Send;
+    /// [`ServerError::NoLeader`], [`ServerError::Timeout`] and their kin. Some may have been renewed then.
+    fn leases_renew(
+        &self,
+        ids: Vec<i64>,
+    ) -> impl Future<Output = Result<Vec<Option<i64>>, ServerError>> + Send;
 
     /// How long the lease still has, by the leader's clock; `None` for a lease that is not there.
     /// `keys` asks for the keys attached to it as well.

@@ -113,10 +113,13 @@ impl Backend for Handle {
         self.0.identity.members.values().map(member).collect()
     }
 
-    async fn lease_renew(&self, id: i64) -> Result<Option<i64>, ServerError> {
-        match self.ask_leader(Call::Renew { id }).await? {
-            Answer::Renewed(ttl) => Ok(ttl),
-            Answer::TryAgain | Answer::TimeToLive(_) => Err(ServerError::LeaderChanged),
+    async fn leases_renew(&self, ids: Vec<i64>) -> Result<Vec<Option<i64>>, ServerError> {
+        let count = ids.len();
+        match self.ask_leader(&Call::Renew { ids: ids.into() }).await? {
+            Answer::Renewed(ttls) if ttls.len() == count => Ok(ttls),
+            Answer::Renewed(_) | Answer::TryAgain | Answer::TimeToLive(_) => {
+                Err(ServerError::LeaderChanged)
+            }
         }
     }
 
@@ -125,7 +128,7 @@ impl Backend for Handle {
         id: i64,
         keys: bool,
     ) -> Result<Option<LeaseTimeToLive>, ServerError> {
-        match self.ask_leader(Call::TimeToLive { id, keys }).await? {
+        match self.ask_leader(&Call::TimeToLive { id, keys }).await? {
             Answer::TimeToLive(lease) => Ok(lease),
             Answer::TryAgain | Answer::Renewed(_) => Err(ServerError::LeaderChanged),
         }
@@ -231,7 +234,7 @@ impl Handle {
     }
 
     /// Asks the leader, this node or another, until it answers or the time of a request is over.
-    async fn ask_leader(&self, call: Call) -> Result<Answer, ServerError> {
+    async fn ask_leader(&self, call: &Call) -> Result<Answer, ServerError> {
         let clock = &self.0.clock;
         let deadline = clock.now().after(nanoseconds(self.0.request_timeout()));
         loop {
@@ -250,13 +253,14 @@ impl Handle {
         }
     }
 
-    async fn ask_once(&self, call: Call, deadline: Mono) -> Answer {
+    async fn ask_once(&self, call: &Call, deadline: Mono) -> Answer {
         match self.0.standing.leader() {
             None => Answer::TryAgain,
             Some(leader) if leader == self.0.identity.me => {
                 let slot = Slot::here();
                 let filled = Arc::clone(&slot);
-                call.serve(&self.0, move |answer| filled.fill(answer, &mut WakeBatch::default()));
+                call.clone()
+                    .serve(&self.0, move |answer| filled.fill(answer, &mut WakeBatch::default()));
                 Wait(slot).await
             }
             Some(leader) => self.ask_other(leader, call, deadline).await,
@@ -265,7 +269,7 @@ impl Handle {
 
     /// Asks another member for as long as it leads: again after each election timeout, since a call may be lost. Whichever
     /// call is answered first counts, so that a link may be slower than that.
-    async fn ask_other(&self, leader: NodeId, call: Call, deadline: Mono) -> Answer {
+    async fn ask_other(&self, leader: NodeId, call: &Call, deadline: Mono) -> Answer {
         let shared = &self.0;
         let (slot, mut asked) = (Slot::here(), Asked::new(&shared.calls));
         let mut answer = Wait(Arc::clone(&slot));

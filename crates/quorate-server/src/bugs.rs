@@ -20,6 +20,8 @@ pub enum Bug {
     ReadUnconfirmed,
     /// After a crash in an install, the log's end is compared with the new state's by index alone. Ours.
     InstallByIndex,
+    /// Of leases that are renewed together only the first is, and all are told so.
+    RenewalsShort,
 }
 
 impl Shared {

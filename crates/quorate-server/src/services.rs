@@ -22,16 +22,20 @@ use quorate_proto::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest};
 use quorate_raft::NodeId;
 
 use crate::{
+    bugs::Bug,
     pending::Waiter,
     shared::{RaftInput, Shared},
     slot::{Slot, WakeBatch},
 };
 
+/// Stands for the time to live of a lease that is not there. A real one is positive.
+const NO_LEASE: i64 = 0;
+
 /// A call of the leader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
-    /// Start a lease's time anew.
-    Renew { id: i64 },
+    /// Start the time of these leases anew.
+    Renew { ids: Arc<[i64]> },
     /// How long it still has.
     TimeToLive { id: i64, keys: bool },
 }
@@ -41,8 +45,8 @@ pub(crate) enum Call {
 pub(crate) enum Answer {
     /// Not the leader, or not for certain: ask again.
     TryAgain,
-    /// The lease has its full time to live again; `None`: there is no such lease.
-    Renewed(Option<i64>),
+    /// Each lease has its full time to live again; `None`: there is no such lease.
+    Renewed(Vec<Option<i64>>),
     /// What is known of its time; `None`: there is no such lease.
     TimeToLive(Option<LeaseTimeToLive>),
 }
@@ -60,33 +64,38 @@ impl Call {
 
     fn perform(self, shared: &Arc<Shared>, done: impl FnOnce(Answer) + Send + 'static) {
         match self {
-            Self::Renew { id } => renew(shared, id, done),
+            Self::Renew { ids } => renew(shared, ids, done),
             Self::TimeToLive { id, keys } => done(time_to_live(shared, id, keys)),
         }
     }
 
-    pub(crate) fn encode(self) -> Bytes {
-        let mut out = BytesMut::with_capacity(10);
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
         match self {
-            Self::Renew { id } => {
+            Self::Renew { ids } => {
                 out.put_u8(1);
-                out.put_i64_le(id);
+                ids.iter().for_each(|id| out.put_i64_le(*id));
             }
             Self::TimeToLive { id, keys } => {
                 out.put_u8(2);
-                out.put_i64_le(id);
-                out.put_u8(keys.into());
+                out.put_i64_le(*id);
+                out.put_u8((*keys).into());
             }
         }
         out.freeze()
     }
 
     fn decode(mut body: &[u8]) -> Option<Self> {
-        let kind = body.try_get_u8().ok()?;
-        let id = body.try_get_i64_le().ok()?;
-        match kind {
-            1 => Some(Self::Renew { id }),
-            2 => Some(Self::TimeToLive { id, keys: body.try_get_u8().ok()? != 0 }),
+        match body.try_get_u8().ok()? {
+            1 => {
+                let (ids, rest) = body.as_chunks();
+                let ids = ids.iter().map(|id| i64::from_le_bytes(*id)).collect();
+                rest.is_empty().then_some(Self::Renew { ids })
+            }
+            2 => {
+                let id = body.try_get_i64_le().ok()?;
+                Some(Self::TimeToLive { id, keys: body.try_get_u8().ok()? != 0 })
+            }
             _ => None,
         }
     }
@@ -97,10 +106,9 @@ impl Answer {
         let mut out = BytesMut::new();
         match self {
             Self::TryAgain => out.put_u8(0),
-            Self::Renewed(None) => out.put_u8(1),
-            Self::Renewed(Some(ttl)) => {
-                out.put_u8(2);
-                out.put_i64_le(*ttl);
+            Self::Renewed(ttls) => {
+                out.put_u8(1);
+                ttls.iter().for_each(|ttl| out.put_i64_le(ttl.unwrap_or(NO_LEASE)));
             }
             Self::TimeToLive(None) => out.put_u8(3),
             Self::TimeToLive(Some(lease)) => {
@@ -119,8 +127,13 @@ impl Answer {
     fn decode(mut body: Bytes) -> Option<Self> {
         match body.try_get_u8().ok()? {
             0 => Some(Self::TryAgain),
-            1 => Some(Self::Renewed(None)),
-            2 => Some(Self::Renewed(Some(body.try_get_i64_le().ok()?))),
+            1 => {
+                let (ttls, rest) = body.as_chunks();
+                let ttl =
+                    |raw: &[u8; 8]| Some(i64::from_le_bytes(*raw)).filter(|ttl| *ttl != NO_LEASE);
+                let ttls = ttls.iter().map(ttl).collect();
+                rest.is_empty().then_some(Self::Renewed(ttls))
+            }
             3 => Some(Self::TimeToLive(None)),
             4 => {
                 let remaining_ttl = body.try_get_i64_le().ok()?;
@@ -137,27 +150,53 @@ impl Answer {
     }
 }
 
-/// Leadership is confirmed. A lease that was checkpointed is first given back its whole time, through the log.
-fn renew(shared: &Arc<Shared>, id: i64, done: impl FnOnce(Answer) + Send + 'static) {
-    let renewal = shared.lessor.lock().renew(shared.clock.now().0, id);
-    match renewal {
-        Renewal::Renewed { ttl } => {
-            shared.metrics.leases_renewed.increment();
-            done(Answer::Renewed(Some(ttl)));
-        }
-        Renewal::Expiring | Renewal::Unknown => done(Answer::Renewed(None)),
-        Renewal::NotPrimary => done(Answer::TryAgain),
-        Renewal::ResetCheckpointFirst => {
-            let checkpoints = vec![LeaseCheckpoint { id, remaining_ttl: 0 }];
-            let command = Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints });
-            let server = Arc::clone(shared);
-            let then = move |outcome: Result<_, _>| match outcome {
-                Ok(_) => Call::Renew { id }.serve(&server, done),
-                Err(_) => done(Answer::TryAgain),
-            };
-            shared.propose(&command, Scope::Anywhere, Some(Waiter::Call(Box::new(then))));
+/// Leadership is confirmed. Leases that were checkpointed are first given back their whole time, through the log, and
+/// then all are renewed once more.
+fn renew(shared: &Arc<Shared>, ids: Arc<[i64]>, done: impl FnOnce(Answer) + Send + 'static) {
+    let Some((ttls, checkpointed)) = renew_all(shared, &ids) else { return done(Answer::TryAgain) };
+    if checkpointed.is_empty() {
+        let renewed = ttls.iter().filter(|ttl| ttl.is_some()).count();
+        shared.metrics.leases_renewed.add(renewed as u64);
+        return done(Answer::Renewed(ttls));
+    }
+    let command = Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints: checkpointed });
+    let server = Arc::clone(shared);
+    let then = move |outcome: Result<_, _>| match outcome {
+        Ok(_) => Call::Renew { ids }.serve(&server, done),
+        Err(_) => done(Answer::TryAgain),
+    };
+    shared.propose(&command, Scope::Anywhere, Some(Waiter::Call(Box::new(then))));
+}
+
+/// Renews what can be renewed: the times to live, and the checkpoints that must be taken back before. `None` if this node
+/// keeps no time.
+fn renew_all(shared: &Shared, ids: &[i64]) -> Option<(Vec<Option<i64>>, Vec<LeaseCheckpoint>)> {
+    let mut ttls = Vec::with_capacity(ids.len());
+    let mut checkpointed = Vec::new();
+    let mut lessor = shared.lessor.lock();
+    let now = shared.clock.now().0;
+    for id in ids {
+        let renewal = if shared.makes(Bug::RenewalsShort) && !ttls.is_empty() {
+            unrenewed(shared, *id)
+        } else {
+            lessor.renew(now, *id)
+        };
+        match renewal {
+            Renewal::Renewed { ttl } => ttls.push(Some(ttl)),
+            Renewal::Expiring | Renewal::Unknown => ttls.push(None),
+            Renewal::NotPrimary => return None,
+            Renewal::ResetCheckpointFirst => {
+                checkpointed.push(LeaseCheckpoint { id: *id, remaining_ttl: 0 });
+            }
         }
     }
+    Some((ttls, checkpointed))
+}
+
+/// What would be told of a lease if it had been renewed.
+fn unrenewed(shared: &Shared, id: i64) -> Renewal {
+    let granted = shared.reader.load().lease(id).ok().flatten();
+    granted.map_or(Renewal::Unknown, |lease| Renewal::Renewed { ttl: lease.ttl })
 }
 
 fn time_to_live(shared: &Shared, id: i64, keys: bool) -> Answer {
@@ -182,7 +221,7 @@ impl Calls {
     pub(crate) fn ask(
         &self,
         shared: &Shared,
-        (to, call): (NodeId, Call),
+        (to, call): (NodeId, &Call),
         slot: &Arc<Slot<Answer>>,
         asked: &mut Asked<'_>,
     ) {
@@ -251,12 +290,18 @@ mod tests {
 
     #[test]
     fn calls_survive_the_wire() {
-        for call in [Call::Renew { id: -7 }, Call::TimeToLive { id: 9, keys: true }] {
+        let calls = [
+            Call::Renew { ids: [-7, 8].into() },
+            Call::Renew { ids: [].into() },
+            Call::TimeToLive { id: 9, keys: true },
+        ];
+        for call in calls {
             assert_eq!(Call::decode(&call.encode()), Some(call));
         }
         assert_eq!(Call::decode(&[]), None);
         assert_eq!(Call::decode(&[9; 9]), None);
         assert_eq!(Call::decode(&[2; 9]), None);
+        assert_eq!(Call::decode(&[1; 10]), None);
     }
 
     #[test]
@@ -265,8 +310,8 @@ mod tests {
         let lease = LeaseTimeToLive { remaining_ttl: 3, granted_ttl: 5, keys };
         let answers = [
             Answer::TryAgain,
-            Answer::Renewed(None),
-            Answer::Renewed(Some(60)),
+            Answer::Renewed(vec![None, Some(60)]),
+            Answer::Renewed(Vec::new()),
             Answer::TimeToLive(None),
             Answer::TimeToLive(Some(lease)),
         ];

@@ -148,6 +148,7 @@ pub const CATALOGUE: &[Mutant] = &[
     of(205, "a read is answered without asking anybody", "etcd before 2.3; Jepsen 2014"),
     of(210, "after a crash in an install, log and state are compared by index alone", "Quorate"),
     of(211, "whoever forges headers of the log knows its salt", "Quorate"),
+    of(260, "of leases renewed together only the first is", "this code, when it learnt to"),
 ];
 
 /// Who convicted a mutant.

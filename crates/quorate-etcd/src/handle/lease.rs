@@ -1,6 +1,7 @@
 //! Lease requests. Leases live in the replicated state; their time lives with the leader.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -52,19 +53,24 @@ pub async fn revoke<B: Backend>(
     Ok(proposed!(front, LeaseRevoke, request))
 }
 
-/// Starts a lease's time anew; `ttl` 0 says that it is gone.
+/// Starts the time of leases anew, together; a `ttl` of 0 says that a lease is gone.
 ///
-/// The header is taken before the renewal, so that its revision is never one at which the lease was already revoked.
+/// The header is taken before the renewal, so that its revision is never one at which a lease was already revoked.
 ///
 /// # Errors
-/// Those of [`Backend::lease_renew`].
+/// Those of [`Backend::leases_renew`].
 pub async fn keep_alive<B: Backend>(
     front: &Front<B>,
-    request: LeaseKeepAliveRequest,
-) -> Result<LeaseKeepAliveResponse, ServerError> {
+    ids: Vec<i64>,
+) -> Result<Vec<LeaseKeepAliveResponse>, ServerError> {
     let header = Some(front.header());
-    let ttl = front.backend.lease_renew(request.id).await?.unwrap_or(0);
-    Ok(LeaseKeepAliveResponse { header, id: request.id, ttl })
+    let ttls = front.backend.leases_renew(ids.clone()).await?;
+    let answer = |(id, ttl): (i64, Option<i64>)| LeaseKeepAliveResponse {
+        header,
+        id,
+        ttl: ttl.unwrap_or(0),
+    };
+    Ok(ids.into_iter().zip(ttls).map(answer).collect())
 }
 
 /// Tells how long a lease still has; -1 if there is none.
@@ -104,54 +110,93 @@ pub async fn leases<B: Backend>(
     Ok(LeaseLeasesResponse { header: Some(front.header()), leases })
 }
 
-/// One renewal under way.
-type Renewal = Pin<Box<dyn Future<Output = Result<LeaseKeepAliveResponse, ServerError>> + Send>>;
+/// Leases that one client has renewed together: what one answer of the leader holds.
+const RENEWALS_AT_ONCE_MAX: usize = 4096;
 
-/// Answers a client's renewals in their order, one at a time.
-pub struct KeepAlives<B, R> {
+/// Renewals under way.
+type Renewals =
+    Pin<Box<dyn Future<Output = Result<Vec<LeaseKeepAliveResponse>, ServerError>> + Send>>;
+
+/// Answers a client's renewals in their order. What waits is renewed together: a client with many leases asks for all of
+/// them at once, and each confirmation of leadership takes a round trip.
+pub struct KeepAlives<B, R, E> {
     front: Arc<Front<B>>,
     requests: R,
-    renewal: Option<Renewal>,
+    renewals: Option<Renewals>,
+    answers: VecDeque<LeaseKeepAliveResponse>,
+    /// How the requests ended; told once all before are answered.
+    end: Option<Result<(), E>>,
 }
 
-impl<B: Backend, R> KeepAlives<B, R> {
+impl<B: Backend, R, E> KeepAlives<B, R, E> {
     /// A stream of answers to `requests`; it ends with them.
     pub fn new(front: &Arc<Front<B>>, requests: R) -> Self {
-        Self { front: Arc::clone(front), requests, renewal: None }
+        let answers = VecDeque::new();
+        Self { front: Arc::clone(front), requests, renewals: None, answers, end: None }
     }
 }
 
-impl<B, R> std::fmt::Debug for KeepAlives<B, R> {
+impl<B, R, E> std::fmt::Debug for KeepAlives<B, R, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KeepAlives")
-            .field("renewing", &self.renewal.is_some())
+            .field("renewing", &self.renewals.is_some())
+            .field("answers", &self.answers.len())
             .finish_non_exhaustive()
     }
 }
 
-impl<B, R, E> Stream for KeepAlives<B, R>
+impl<B, R, E> KeepAlives<B, R, E>
+where
+    R: Stream<Item = Result<LeaseKeepAliveRequest, E>> + Unpin,
+{
+    /// The leases whose requests are there.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Vec<i64> {
+        let mut ids = Vec::new();
+        while ids.len() < RENEWALS_AT_ONCE_MAX && self.end.is_none() {
+            match Pin::new(&mut self.requests).poll_next(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(request))) => ids.push(request.id),
+                Poll::Ready(Some(Err(error))) => self.end = Some(Err(error)),
+                Poll::Ready(None) => self.end = Some(Ok(())),
+            }
+        }
+        ids
+    }
+}
+
+impl<B, R, E> Stream for KeepAlives<B, R, E>
 where
     B: Backend,
     R: Stream<Item = Result<LeaseKeepAliveRequest, E>> + Unpin,
-    E: From<ServerError>,
+    E: From<ServerError> + Unpin,
 {
     type Item = Result<LeaseKeepAliveResponse, E>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
-            if let Some(renewal) = &mut this.renewal {
-                let answer = ready!(renewal.as_mut().poll(cx));
-                this.renewal = None;
-                return Poll::Ready(Some(answer.map_err(E::from)));
+            if let Some(answer) = this.answers.pop_front() {
+                return Poll::Ready(Some(Ok(answer)));
             }
-            let request = match ready!(Pin::new(&mut this.requests).poll_next(cx)) {
-                None => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Some(Ok(request)) => request,
-            };
+            if let Some(renewals) = &mut this.renewals {
+                let renewed = ready!(renewals.as_mut().poll(cx));
+                this.renewals = None;
+                match renewed {
+                    Ok(answers) => this.answers.extend(answers),
+                    Err(error) => return Poll::Ready(Some(Err(error.into()))),
+                }
+                continue;
+            }
+            let ids = this.poll_waiting(cx);
+            if ids.is_empty() {
+                return match this.end.take() {
+                    Some(Ok(())) => Poll::Ready(None),
+                    Some(Err(error)) => Poll::Ready(Some(Err(error))),
+                    None => Poll::Pending,
+                };
+            }
             let front = Arc::clone(&this.front);
-            this.renewal = Some(Box::pin(async move { keep_alive(&front, request).await }));
+            this.renewals = Some(Box::pin(async move { keep_alive(&front, ids).await }));
         }
     }
 }

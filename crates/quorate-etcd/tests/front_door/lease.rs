@@ -1,5 +1,13 @@
 //! Leases.
 
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use quorate_etcd::{Front, Settings, handle::lease::KeepAlives};
+use quorate_kv::Command;
 use quorate_proto::{
     etcdserverpb::{
         LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest,
@@ -7,8 +15,8 @@ use quorate_proto::{
     },
     grpc::{kv_client::KvClient, lease_client::LeaseClient},
 };
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, transport::Channel};
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tonic::{Code, Status, transport::Channel};
 
 use crate::server::{Home, IDENTITY, assert_refused};
 
@@ -95,4 +103,43 @@ async fn without_a_leader_a_renewal_ends_the_stream() {
     sender.send(LeaseKeepAliveRequest { id: 5 }).await.unwrap();
     let ended = answers.message().await;
     assert_refused(ended, Code::Unavailable, "etcdserver: no leader");
+}
+
+/// A stream whose items have all come.
+struct AllThere<I>(I);
+
+impl<I: Iterator + Unpin> Stream for AllThere<I> {
+    type Item = I::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<I::Item>> {
+        Poll::Ready(self.0.next())
+    }
+}
+
+/// A client with many leases asks for all of them at once: what waits is one question to the leader.
+#[tokio::test]
+async fn renewals_that_wait_are_made_together() {
+    let home = Home::open();
+    let grant = Command::LeaseGrant(LeaseGrantRequest { ttl: 30, id: 5 });
+    home.server.apply(&grant).unwrap();
+    let front = Arc::new(Front::new(home.server.clone(), Settings::default(), Arc::default()));
+    let requests = (0..3000).map(|n| Ok::<_, Status>(LeaseKeepAliveRequest { id: 5 + n % 2 }));
+    let mut answers = KeepAlives::new(&front, AllThere(requests));
+    for n in 0..3000 {
+        let answer = answers.next().await.unwrap().unwrap();
+        assert_eq!((answer.id, answer.ttl), if n % 2 == 0 { (5, 30) } else { (6, 0) });
+    }
+    assert!(answers.next().await.is_none());
+    assert_eq!(home.server.renewals(), 1);
+}
+
+#[tokio::test]
+async fn renewals_before_a_broken_request_are_answered() {
+    let home = Home::open();
+    let front = Arc::new(Front::new(home.server.clone(), Settings::default(), Arc::default()));
+    let requests = [Ok(LeaseKeepAliveRequest { id: 6 }), Err(Status::internal("broken"))];
+    let mut answers = KeepAlives::new(&front, tokio_stream::iter(requests));
+    assert_eq!(answers.next().await.unwrap().unwrap().id, 6);
+    assert_refused(answers.next().await.unwrap(), Code::Internal, "broken");
+    assert!(answers.next().await.is_none());
 }

@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, RwLock},
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -36,6 +39,8 @@ struct Inner {
     /// Applied as soon as somebody has taken a reader.
     after_next_read: Mutex<Option<Command>>,
     started: Instant,
+    /// How often leases were renewed, one or many.
+    renewals: AtomicU64,
 }
 
 /// One member that agrees with itself.
@@ -56,6 +61,7 @@ impl Memory {
             leaderless_since: Mutex::new(None),
             after_next_read: Mutex::new(None),
             started: Instant::now(),
+            renewals: AtomicU64::new(0),
         }))
     }
 
@@ -67,6 +73,11 @@ impl Memory {
     /// Applies `command` as soon as the next reader was taken: a change in the middle of whatever reads next.
     pub(crate) fn apply_after_next_read(&self, command: Command) {
         *self.0.after_next_read.lock().unwrap() = Some(command);
+    }
+
+    /// How often leases were renewed, one or many.
+    pub(crate) fn renewals(&self) -> u64 {
+        self.0.renewals.load(Relaxed)
     }
 
     fn now_ns(&self) -> u64 {
@@ -147,16 +158,19 @@ impl Backend for Memory {
         vec![Member { id: IDENTITY.member_id, name: "a".into(), ..Member::default() }]
     }
 
-    async fn lease_renew(&self, id: i64) -> Result<Option<i64>, ServerError> {
+    async fn leases_renew(&self, ids: Vec<i64>) -> Result<Vec<Option<i64>>, ServerError> {
         self.needs_leader()?;
+        self.0.renewals.fetch_add(1, Relaxed);
         let now = self.now_ns();
-        match self.0.lessor.lock().unwrap().renew(now, id) {
-            Renewal::Renewed { ttl } => Ok(Some(ttl)),
-            Renewal::Unknown | Renewal::Expiring => Ok(None),
+        let mut lessor = self.0.lessor.lock().unwrap();
+        let renewed = |id| match lessor.renew(now, id) {
+            Renewal::Renewed { ttl } => Some(ttl),
+            Renewal::Unknown | Renewal::Expiring => None,
             Renewal::ResetCheckpointFirst | Renewal::NotPrimary => {
                 panic!("the only member counts and never checkpoints")
             }
-        }
+        };
+        Ok(ids.into_iter().map(renewed).collect())
     }
 
     async fn lease_time_to_live(

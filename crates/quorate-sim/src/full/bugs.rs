@@ -32,7 +32,7 @@ pub(super) fn mishaps(mutant: u16) -> Option<Vec<Mishap>> {
 
 /// Every bug and its number.
 #[cfg(feature = "mutants")]
-const BUGS: [(u16, Bug); 7] = [
+const BUGS: [(u16, Bug); 8] = [
     (200, Bug::StaleHashEnds),
     (201, Bug::EventsForgotten),
     (202, Bug::RevocationUnbound),
@@ -40,6 +40,7 @@ const BUGS: [(u16, Bug); 7] = [
     (204, Bug::LeasesNotReloaded),
     (205, Bug::ReadUnconfirmed),
     (OF_INSTALLS, Bug::InstallByIndex),
+    (260, Bug::RenewalsShort),
 ];
 
 /// Switches a bug on, in a build that has switches.

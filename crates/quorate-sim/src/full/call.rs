@@ -96,6 +96,9 @@ impl Call {
     }
 }
 
+/// No lease has this id.
+const NO_LEASE: i64 = 0;
+
 /// Whether somebody was woken.
 #[derive(Debug, Default)]
 pub(super) struct Alarm(AtomicBool);
@@ -125,8 +128,9 @@ async fn serve(front: Arc<Front<Handle>>, ask: Ask) -> Outcome {
             lease::grant(&front, request).await.map(|response| Answer::Lease(response.ttl))
         }
         Ask::Renew(id) => {
-            let request = pb::LeaseKeepAliveRequest { id };
-            lease::keep_alive(&front, request).await.map(|response| Answer::Lease(response.ttl))
+            // Not alone: what waits on a client's stream is renewed together.
+            let renewed = lease::keep_alive(&front, vec![NO_LEASE, id]).await?;
+            Ok(Answer::Lease(renewed.last().map_or(0, |response| response.ttl)))
         }
         Ask::Revoke(id) => {
             let request = pb::LeaseRevokeRequest { id };
