@@ -9,6 +9,7 @@ Jobs, all by default, in this order:
   differential   the same random requests to etcd 3.7.2 and to Quorate; every reply, event and hash compared
   suite          etcd's tests/common, for key-values, transactions, watches, leases, compaction, endpoints and hashes
   damage         one bit flipped anywhere in a member's directory
+  crowds         one Go client with 20,000 leases, 100,000 watches, 20,000 streams: all of them served
   kill           kill -9 of leader, followers and all members under load
   quake          kill, pause, cut, slow, damage, fill and turn bits under load; and three broken servers that must be convicted
 
@@ -118,23 +119,23 @@ def rust_build(*what):
 
 
 @contextlib.contextmanager
-def cluster(binary, port):
-    """Three members on loopback; yields their client endpoints."""
+def cluster(binary, port, members=3):
+    """Members on loopback; yields their client endpoints."""
     with tempfile.TemporaryDirectory(prefix="quorate-interop-") as home:
-        members = [(f"n{i}", f"127.0.0.1:{port + 2 * i}", f"http://127.0.0.1:{port + 2 * i + 1}") for i in range(3)]
-        initial = ",".join(f"{name}={peer}" for name, _, peer in members)
+        named = [(f"n{i}", f"127.0.0.1:{port + 2 * i}", f"http://127.0.0.1:{port + 2 * i + 1}") for i in range(members)]
+        initial = ",".join(f"{name}={peer}" for name, _, peer in named)
         started = []
         try:
-            for name, client, peer in members:
+            for name, client, peer in named:
                 with open(Path(home) / f"{name}.log", "wb") as log:
                     started.append(subprocess.Popen(
                         [binary, "server", "--name", name, "--data-dir", f"{home}/{name}",
                          "--listen-client-urls", f"http://{client}", "--advertise-client-urls", f"http://{client}",
                          "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
                          "--initial-cluster", initial, "--initial-cluster-token", "interop"], stdout=log, stderr=log))
-            for _, client, _ in members:
+            for _, client, _ in named:
                 await_health(client, home)
-            yield [client for _, client, _ in members]
+            yield [client for _, client, _ in named]
         finally:
             for process in started:
                 process.send_signal(signal.SIGTERM)
@@ -199,6 +200,13 @@ def job_damage(options):
     yield "damage", damage.run(options.binary, etcdctl(), options.port + 40, options.flips, options.seed)
 
 
+def job_crowds(options):
+    """Each crowd has to be served whole; the program says how many were."""
+    program = go_program("crowds", "go", "./crowds")
+    with cluster(options.binary, options.port + 10, members=1) as endpoints:
+        yield "crowds", subprocess.run([str(program), "-endpoint", endpoints[0]], timeout=600).returncode == 0
+
+
 def job_kill(options):
     program = go_program("kill", "go", "./kill")
     with tempfile.TemporaryDirectory(prefix="quorate-kill-") as home:
@@ -242,7 +250,7 @@ def quake(line, seconds, tail=None):
     return done.returncode, done.stdout
 
 
-JOBS = {"clients": job_clients, "differential": job_differential, "suite": job_suite, "damage": job_damage, "kill": job_kill, "quake": job_quake}
+JOBS = {"clients": job_clients, "differential": job_differential, "suite": job_suite, "damage": job_damage, "crowds": job_crowds, "kill": job_kill, "quake": job_quake}
 
 
 def main():

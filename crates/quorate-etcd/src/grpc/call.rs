@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 use super::{
     body::ReplyBody,
     deframe::{Counted, Messages},
+    encoding::Encoding,
     leader::{self, LeaderGuard},
     method::{self, Method},
     reply::{self, Streamed},
@@ -43,16 +44,30 @@ where
     if let Some(metrics) = front.metrics.grpc.method(method) {
         metrics.started.increment();
     }
-    let needs_leader = leader::is_required(request.headers());
-    let call = Call { front, method, needs_leader, body: request.into_body() };
-    let front = Arc::clone(&call.front);
-    match call.run().await {
+    let metrics = Arc::clone(&front.metrics);
+    match answer(front, method, request).await {
         Ok(body) => reply::response(body),
         Err(status) => {
-            front.metrics.grpc.handled(method, status.code());
+            metrics.grpc.handled(method, status.code());
             reply::refusal(&status)
         }
     }
+}
+
+/// Reads a call's metadata and runs it.
+async fn answer<B, T>(
+    front: Arc<Front<B>>,
+    method: Method,
+    request: Request<T>,
+) -> Result<ReplyBody, Status>
+where
+    B: Backend,
+    T: Body<Data = Bytes> + Send + Unpin + 'static,
+    T::Error: Display,
+{
+    let encoding = Encoding::of(request.headers())?;
+    let needs_leader = leader::is_required(request.headers());
+    Call { front, method, needs_leader, encoding, body: request.into_body() }.run().await
 }
 
 /// A call whose message is not read yet.
@@ -60,6 +75,7 @@ struct Call<B, T> {
     front: Arc<Front<B>>,
     method: Method,
     needs_leader: bool,
+    encoding: Encoding,
     body: T,
 }
 
@@ -178,6 +194,8 @@ where
             Method::InspectRaft => {
                 done(front, method, &inspect::raft(front, self.message().await?).await?)
             }
+            // Clients that were given a password ask first; told this, they go on without a token.
+            Method::Authenticate => return Err(EtcdError::AuthNotEnabled.into()),
             unbuilt => return Err(Status::new(Code::Unimplemented, unbuilt.not_built())),
         })
     }
@@ -185,7 +203,7 @@ where
     /// The call's only message.
     async fn message<M: Message + Default>(self) -> Result<M, Status> {
         let max = self.front.settings.message_bytes_max();
-        let message = Messages::new(self.body, max).single().await;
+        let message = Messages::new(self.body, max, self.encoding).single().await;
         if message.is_err()
             && let Some(metrics) = self.front.metrics.grpc.method(self.method)
         {
@@ -199,7 +217,7 @@ where
         self,
     ) -> impl Stream<Item = Result<M, Status>> + Send + Unpin {
         let max = self.front.settings.message_bytes_max();
-        Counted::new(Messages::new(self.body, max), self.front, self.method)
+        Counted::new(Messages::new(self.body, max, self.encoding), self.front, self.method)
     }
 
     /// A guard over the leader, if the call asked for one.

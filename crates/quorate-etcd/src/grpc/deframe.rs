@@ -1,7 +1,8 @@
 //! From the bytes of a request's body to its messages.
 //!
 //! A message is a flag byte, four bytes of length, and protobuf. The length is checked before a byte of the message is
-//! kept. A message that came in one piece is decoded where it lies; only one that spans pieces is copied together.
+//! kept, and nothing is reserved that has not come. A message that came in one piece is decoded where it lies; only one
+//! that spans pieces is copied together.
 
 use std::{
     fmt::Display,
@@ -17,7 +18,7 @@ use prost::Message;
 use tokio_stream::Stream;
 use tonic::{Code, Status};
 
-use super::method::Method;
+use super::{encoding::Encoding, method::Method};
 use crate::{backend::Backend, front::Front};
 
 /// Flag and length before each message.
@@ -29,13 +30,14 @@ pub(super) const PREFIX_BYTES: usize = 5;
 #[derive(Debug)]
 struct Deframer {
     message_bytes_max: usize,
+    encoding: Encoding,
     whole: Bytes,
     partial: BytesMut,
 }
 
 impl Deframer {
-    fn new(message_bytes_max: usize) -> Self {
-        Self { message_bytes_max, whole: Bytes::new(), partial: BytesMut::new() }
+    fn new(message_bytes_max: usize, encoding: Encoding) -> Self {
+        Self { message_bytes_max, encoding, whole: Bytes::new(), partial: BytesMut::new() }
     }
 
     fn push(&mut self, piece: Bytes) {
@@ -53,9 +55,9 @@ impl Deframer {
     fn next(&mut self) -> Result<Option<Bytes>, Status> {
         let held: &[u8] = if self.partial.is_empty() { &self.whole } else { &self.partial };
         let Some(prefix) = held.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
-        let end = PREFIX_BYTES + message_len(*prefix, self.message_bytes_max)?;
+        let (compressed, len) = read_prefix(*prefix, self.message_bytes_max)?;
+        let end = PREFIX_BYTES + len;
         if held.len() < end {
-            self.partial.reserve(end - self.partial.len());
             return Ok(None);
         }
         let mut message = if self.partial.is_empty() {
@@ -64,6 +66,9 @@ impl Deframer {
             self.partial.split_to(end).freeze()
         };
         message.advance(PREFIX_BYTES);
+        if compressed {
+            message = self.encoding.decompress(&message, self.message_bytes_max)?;
+        }
         Ok(Some(message))
     }
 
@@ -72,26 +77,19 @@ impl Deframer {
     }
 }
 
-/// Reads a prefix. The texts are those of Go's server.
-fn message_len(prefix: [u8; PREFIX_BYTES], max: usize) -> Result<usize, Status> {
+/// Reads a prefix: whether the message is compressed, and its length. The texts are those of Go's server.
+fn read_prefix(prefix: [u8; PREFIX_BYTES], max: usize) -> Result<(bool, usize), Status> {
     let [flag, length @ ..] = prefix;
-    match flag {
-        0 => {}
-        1 => {
-            let text = "grpc: Decompressor is not installed for the message's grpc-encoding";
-            return Err(Status::new(Code::Unimplemented, text));
-        }
-        other => {
-            let text = format!("grpc: received unexpected payload format {other}");
-            return Err(Status::new(Code::Internal, text));
-        }
+    if flag > 1 {
+        let text = format!("grpc: received unexpected payload format {flag}");
+        return Err(Status::new(Code::Internal, text));
     }
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
     if length > max {
         let text = format!("grpc: received message larger than max ({length} vs. {max})");
         return Err(Status::new(Code::ResourceExhausted, text));
     }
-    Ok(length)
+    Ok((flag == 1, length))
 }
 
 /// The messages of a request's body, as they come.
@@ -105,8 +103,9 @@ pub(crate) struct Messages<M, B> {
 
 impl<M, B> Messages<M, B> {
     /// Reads `body`, whose messages may have `message_bytes_max` bytes each.
-    pub(crate) fn new(body: B, message_bytes_max: usize) -> Self {
-        Self { body, deframer: Deframer::new(message_bytes_max), ended: false, kind: PhantomData }
+    pub(crate) fn new(body: B, message_bytes_max: usize, encoding: Encoding) -> Self {
+        let deframer = Deframer::new(message_bytes_max, encoding);
+        Self { body, deframer, ended: false, kind: PhantomData }
     }
 }
 
@@ -157,7 +156,7 @@ where
                 None => {
                     this.ended = true;
                     if !this.deframer.is_empty() {
-                        this.deframer = Deframer::new(0);
+                        this.deframer = Deframer::new(0, Encoding::Identity);
                         let text = "grpc: the call ends in the middle of a message";
                         return Poll::Ready(Some(Err(Status::new(Code::Internal, text))));
                     }
@@ -222,7 +221,7 @@ mod tests {
 
     /// All messages of `bytes`, pushed in pieces of `piece` bytes.
     fn messages(bytes: &[u8], piece: usize) -> Vec<Bytes> {
-        let mut deframer = Deframer::new(100);
+        let mut deframer = Deframer::new(100, Encoding::Identity);
         let mut found = Vec::new();
         for piece in bytes.chunks(piece) {
             deframer.push(Bytes::copy_from_slice(piece));
@@ -246,23 +245,33 @@ mod tests {
     #[test]
     fn a_message_in_one_piece_is_not_copied() {
         let piece = Bytes::from(framed(&[b"payload"]));
-        let mut deframer = Deframer::new(100);
+        let mut deframer = Deframer::new(100, Encoding::Identity);
         deframer.push(piece.clone());
         let message = deframer.next().unwrap().unwrap();
         assert_eq!(message.as_ptr(), piece.slice(PREFIX_BYTES..).as_ptr());
     }
 
     #[test]
+    fn an_announced_length_reserves_nothing() {
+        let mut deframer = Deframer::new(64 << 20, Encoding::Identity);
+        deframer.push(Bytes::from_static(&[0, 3, 0, 0, 0]));
+        assert!(deframer.next().unwrap().is_none());
+        deframer.push(Bytes::from_static(&[7; 100]));
+        assert!(deframer.next().unwrap().is_none());
+        assert!(deframer.partial.capacity() < 1024, "{}", deframer.partial.capacity());
+    }
+
+    #[test]
     fn bad_prefixes_are_refused_before_anything_is_kept() {
         let refused = |prefix: [u8; 5]| {
-            let mut deframer = Deframer::new(100);
+            let mut deframer = Deframer::new(100, Encoding::Identity);
             deframer.push(Bytes::copy_from_slice(&prefix));
             let status = deframer.next().unwrap_err();
             (status.code(), status.message().to_owned())
         };
         let large = "grpc: received message larger than max (101 vs. 100)";
         assert_eq!(refused([0, 0, 0, 0, 101]), (Code::ResourceExhausted, large.into()));
-        assert_eq!(refused([1, 0, 0, 0, 0]).0, Code::Unimplemented);
+        assert_eq!(refused([1, 0, 0, 0, 0]).0, Code::Internal);
         assert_eq!(refused([9, 0, 0, 0, 0]).0, Code::Internal);
     }
 }

@@ -8,14 +8,11 @@ use std::{convert::Infallible, fmt::Display, pin::pin, sync::Arc, time::Duration
 use bytes::Bytes;
 use http::{Request, Response, Version, header::CONTENT_TYPE};
 use hyper::{
-    body::Incoming,
-    server::conn::{
-        http1::{self, Connection as Http1Connection},
-        http2::{self, Connection as Http2Connection},
-    },
+    body::Body,
+    server::conn::http1::{self, Connection as Http1Connection},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
@@ -24,6 +21,7 @@ use tokio::{
 
 use super::{
     greeting::{self, Protocol},
+    http2,
     io::CountedIo,
     stopped,
 };
@@ -34,26 +32,9 @@ use crate::{
     http as endpoints,
 };
 
-/// How long a client may take to say which protocol it speaks, and for the head of an HTTP/1.1 request.
+/// How long a client may take for all of its greeting, and for the head of a request once it has begun it.
 const GREETING_MAX: Duration = Duration::from_secs(10);
 
-/// How often an HTTP/2 client that says nothing is asked whether it still lives. Source: etcd's
-/// `--grpc-keepalive-interval` and `--grpc-keepalive-timeout`.
-const PING_INTERVAL: Duration = Duration::from_secs(2 * 3600);
-/// How long it may take to answer.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// What a client may send on one call before it is read.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// The same for all calls of a connection.
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// What is kept to be sent on one call.
-const SEND_BUFFER_BYTES: usize = 256 * 1024;
-/// How many calls a client may take back before they were looked at. A client with many calls whose time is up at once is
-/// no attacker.
-const RESET_PENDING_MAX: usize = 4096;
-/// The most headers of a call.
-const HEADER_LIST_BYTES: u32 = 64 * 1024;
 /// What an HTTP/1.1 client may send before it is read.
 const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -61,7 +42,7 @@ const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
 pub(super) struct Server<B: Backend> {
     front: Arc<Front<B>>,
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
+    http2: h2::server::Builder,
 }
 
 impl<B: Backend> Server<B> {
@@ -72,19 +53,7 @@ impl<B: Backend> Server<B> {
             .timer(TokioTimer::new())
             .header_read_timeout(GREETING_MAX)
             .max_buf_size(HTTP1_BUFFER_BYTES);
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
-        http2
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_concurrent_streams(concurrent_streams_max)
-            .max_send_buf_size(SEND_BUFFER_BYTES)
-            .max_header_list_size(HEADER_LIST_BYTES)
-            .max_pending_accept_reset_streams(RESET_PENDING_MAX)
-            .auto_date_header(false);
-        Self { front, http1, http2 }
+        Self { front, http1, http2: http2::settings(concurrent_streams_max) }
     }
 
     /// Serves a connection until the client leaves or `stop`; then open calls are finished first.
@@ -114,58 +83,58 @@ impl<B: Backend> Server<B> {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let front = Arc::clone(&self.front);
-        let service = service_fn(move |request| answer(Arc::clone(&front), request));
-        let io = TokioIo::new(io);
         match protocol {
             Protocol::Unknown => {}
-            Protocol::Http1 => {
-                let connection = self.http1.serve_connection(io, service);
-                until_stopped(pin!(connection), stop, Http1Connection::graceful_shutdown).await;
-            }
+            Protocol::Http1 => self.speak_http1(io, stop).await,
             Protocol::Http2 => {
-                let connection = self.http2.serve_connection(io, service);
-                until_stopped(pin!(connection), stop, Http2Connection::graceful_shutdown).await;
+                let answer = |request| answer(Arc::clone(&self.front), request);
+                let ended = http2::serve(io, &self.http2, GREETING_MAX, answer, stop).await;
+                tell(ended);
             }
         }
     }
+
+    async fn speak_http1<T>(&self, io: CountedIo<T>, mut stop: watch::Receiver<bool>)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(move |request| {
+            let answer = answer(Arc::clone(&self.front), request);
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let mut connection = pin!(self.http1.serve_connection(TokioIo::new(io), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = stopped(&mut stop) => None,
+        };
+        let Some(ended) = ended else {
+            Http1Connection::graceful_shutdown(connection.as_mut());
+            return tell(connection.await);
+        };
+        tell(ended);
+    }
 }
 
-/// Runs a connection to its end; asks it to finish when it is time to stop.
-async fn until_stopped<C, E>(
-    mut connection: std::pin::Pin<&mut C>,
-    mut stop: watch::Receiver<bool>,
-    finish: impl FnOnce(std::pin::Pin<&mut C>),
-) where
-    C: Future<Output = Result<(), E>>,
-    E: Display,
-{
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = stopped(&mut stop) => None,
-    };
-    let ended = if let Some(ended) = ended {
-        ended
-    } else {
-        finish(connection.as_mut());
-        connection.await
-    };
+/// What ends a connection is its client's business.
+fn tell<E: Display>(ended: Result<(), E>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended badly");
     }
 }
 
 /// Answers one request: gRPC by its protocol and content type, everything else by its path.
-async fn answer<B: Backend>(
-    front: Arc<Front<B>>,
-    request: Request<Incoming>,
-) -> Result<Response<ReplyBody>, Infallible> {
+async fn answer<B, T>(front: Arc<Front<B>>, request: Request<T>) -> Response<ReplyBody>
+where
+    B: Backend,
+    T: Body<Data = Bytes> + Send + Unpin + 'static,
+    T::Error: Display,
+{
     let content_type = request.headers().get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
     if request.version() == Version::HTTP_2 && content_type.is_some_and(is_grpc) {
-        return Ok(call::serve(front, request).await);
+        return call::serve(front, request).await;
     }
     let (head, _) = request.into_parts();
-    Ok(Box::pin(endpoints::serve(front, head)).await)
+    Box::pin(endpoints::serve(front, head)).await
 }
 
 /// Whether a content type is gRPC's own; its relative for browsers is another protocol.

@@ -11,6 +11,7 @@
 
 mod connection;
 mod greeting;
+mod http2;
 mod io;
 mod listen;
 mod worker;

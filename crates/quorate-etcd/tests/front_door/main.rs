@@ -9,10 +9,12 @@
     reason = "a test fails by panicking"
 )]
 
+mod frames;
 mod http;
 mod kv;
 mod lease;
 mod limits;
 mod maintenance;
+mod raw;
 mod server;
 mod watch;
