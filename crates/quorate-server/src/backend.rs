@@ -173,16 +173,19 @@ impl Handle {
         &self.0.identity
     }
 
-    /// Says so in the log once a linearizable read went through: from then on clients are served.
-    pub fn announce_when_ready(&self) {
+    /// Says so in the log, and calls `announce`, once a linearizable read went through: from then on clients are served.
+    pub fn announce_when_ready(&self, announce: impl FnOnce() + Send + 'static) {
         let server = self.clone();
         let then = move |outcome: Result<(), _>| match outcome {
-            Ok(()) => tracing::info!(
-                member = format!("{:x}", server.0.identity.me.0),
-                cluster = format!("{:x}", server.0.identity.cluster_id),
-                "ready to serve client requests"
-            ),
-            Err(_) => server.announce_when_ready(),
+            Ok(()) => {
+                tracing::info!(
+                    member = format!("{:x}", server.0.identity.me.0),
+                    cluster = format!("{:x}", server.0.identity.cluster_id),
+                    "ready to serve client requests"
+                );
+                announce();
+            }
+            Err(_) => server.announce_when_ready(announce),
         };
         self.0.raft.put(RaftInput::Read(Waiter::Call(Box::new(then))));
     }

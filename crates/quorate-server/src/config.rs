@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
+use quorate_etcd::serve::ListenAddress;
+
 /// The settings of one server process.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -12,7 +14,7 @@ pub struct ServerConfig {
     /// Where everything durable lives; made if it is missing.
     pub data_dir: PathBuf,
     /// Where clients are served.
-    pub listen_client: Vec<SocketAddr>,
+    pub listen_client: Vec<ListenAddress>,
     /// Where clients are told to come, as URLs.
     pub advertise_client_urls: Vec<String>,
     /// Where peers are served.
@@ -85,7 +87,7 @@ impl Default for ServerConfig {
         Self {
             name: "default".into(),
             data_dir: "default.etcd".into(),
-            listen_client: vec![local(2379)],
+            listen_client: vec![ListenAddress::Tcp(local(2379))],
             advertise_client_urls: vec!["http://localhost:2379".into()],
             listen_peer: vec![local(2380)],
             initial_cluster: BTreeMap::from([(

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -117,15 +116,25 @@ impl Draft {
         self.check_existing(&data_dir)?;
         let auto_compaction = self.auto_compaction()?;
         let initial_cluster = self.cluster(data_dir.join("identity").exists())?;
-        let mut listen_client = addresses("--listen-client-urls", &self.listen_client_urls)?;
-        listen_client
-            .extend(addresses("--listen-client-http-urls", &self.listen_client_http_urls)?);
-        listen_client.extend(addresses("--listen-metrics-urls", &self.listen_metrics_urls)?);
+        let listen_client = [
+            ("--listen-client-urls", &self.listen_client_urls),
+            ("--listen-client-http-urls", &self.listen_client_http_urls),
+            ("--listen-metrics-urls", &self.listen_metrics_urls),
+        ];
+        let listen_client = listen_client
+            .map(|(flag, urls)| addresses(flag, urls, values::client_address))
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?
+            .concat();
         let server = ServerConfig {
             data_dir,
             listen_client,
             advertise_client_urls: self.advertise_client_urls,
-            listen_peer: addresses("--listen-peer-urls", &self.listen_peer_urls)?,
+            listen_peer: addresses(
+                "--listen-peer-urls",
+                &self.listen_peer_urls,
+                values::listen_address,
+            )?,
             initial_cluster,
             initial_cluster_token: self.initial_cluster_token,
             heartbeat_interval: Duration::from_millis(self.heartbeat_ms),
@@ -250,10 +259,13 @@ fn periodic(text: &str) -> Result<Duration, values::Problem> {
     }
 }
 
-fn addresses(flag: &str, urls: &[String]) -> Result<Vec<SocketAddr>, String> {
+fn addresses<T>(
+    flag: &str,
+    urls: &[String],
+    read: fn(&str) -> Result<T, values::Problem>,
+) -> Result<Vec<T>, String> {
     let address = |url: &String| {
-        values::listen_address(url)
-            .map_err(|problem| format!("invalid value {url:?} for {flag}: {problem}"))
+        read(url).map_err(|problem| format!("invalid value {url:?} for {flag}: {problem}"))
     };
     urls.iter().map(address).collect()
 }

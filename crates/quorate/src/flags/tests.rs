@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use quorate_etcd::serve::ListenAddress;
 use quorate_server::AutoCompaction;
 
 use super::{Asked, Settings, help, read, table, values, variable};
@@ -33,7 +34,7 @@ fn without_flags_everything_is_as_in_etcd() {
     let settings = settings("");
     assert_eq!(settings.server.name, "default");
     assert_eq!(settings.server.data_dir.to_str(), Some("default.etcd"));
-    assert_eq!(settings.server.listen_client, [at(2379)]);
+    assert_eq!(settings.server.listen_client, [ListenAddress::Tcp(at(2379))]);
     assert_eq!(settings.server.listen_peer, [at(2380)]);
     assert_eq!(settings.server.initial_cluster["default"], ["http://localhost:2380"]);
     assert_eq!(settings.server.election_timeout, Duration::from_secs(1));
@@ -44,7 +45,7 @@ fn without_flags_everything_is_as_in_etcd() {
 #[test]
 fn a_member_of_three_as_scripts_start_it() {
     let settings = settings(
-        "--name b -data-dir=/d --listen-client-urls http://0.0.0.0:2479,http://[::1]:2479 \
+        "--name b -data-dir=/d --listen-client-urls http://0.0.0.0:2479,http://[::1]:2479,unix:///run/b.sock \
          --advertise-client-urls=http://b.example:2479 --listen-peer-urls http://127.0.0.1:2480 \
          -initial-advertise-peer-urls http://b.example:2480 --initial-cluster-state=new \
          --initial-cluster a=http://a.example:2380,b=http://b.example:2480 --initial-cluster-token t \
@@ -53,8 +54,8 @@ fn a_member_of_three_as_scripts_start_it() {
          --quota-backend-bytes=-1 --auto-compaction-retention 1 --unsafe-no-fsync",
     );
     let server = &settings.server;
-    assert_eq!(server.listen_client[0], SocketAddr::from(([0, 0, 0, 0], 2479)));
-    assert_eq!(server.listen_client[1].to_string(), "[::1]:2479");
+    let clients: Vec<String> = server.listen_client.iter().map(ToString::to_string).collect();
+    assert_eq!(clients, ["http://0.0.0.0:2479", "http://[::1]:2479", "unix:///run/b.sock"]);
     assert_eq!(server.advertise_client_urls, ["http://b.example:2479"]);
     assert_eq!(server.initial_cluster["a"], ["http://a.example:2380"]);
     assert_eq!(server.heartbeat_interval, Duration::from_millis(50));

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use quorate_etcd::serve::ListenAddress;
+
 /// Why a value is not one.
 pub(crate) type Problem = String;
 
@@ -75,13 +77,24 @@ pub(super) fn urls(text: &str) -> Result<Vec<String>, Problem> {
     if urls.is_empty() { Err("no URL".to_owned()) } else { Ok(urls) }
 }
 
+/// The same for clients, who are served at sockets in the file system, too: `unix://path`.
+pub(super) fn client_urls(text: &str) -> Result<Vec<String>, Problem> {
+    let client_url = |text: &str| match text.strip_prefix("unix://") {
+        Some("") => Err(format!("URL names no socket: {text}")),
+        Some(_) => Ok(text.to_owned()),
+        None => url(text),
+    };
+    let urls = text.split(',').map(str::trim).map(client_url).collect::<Result<Vec<_>, _>>()?;
+    if urls.is_empty() { Err("no URL".to_owned()) } else { Ok(urls) }
+}
+
 fn url(text: &str) -> Result<String, Problem> {
     let (scheme, rest) =
         text.split_once("://").ok_or_else(|| format!("URL scheme must be http: {text}"))?;
     match scheme.to_ascii_lowercase().as_str() {
         "http" => {}
         "https" => return Err(format!("TLS is not available in this version: {text}")),
-        "unix" | "unixs" => return Err(format!("unix sockets are not available: {text}")),
+        "unix" | "unixs" => return Err(format!("a unix socket is not available here: {text}")),
         _ => return Err(format!("URL scheme must be http: {text}")),
     }
     if rest.contains(['/', '?', '#', '@']) {
@@ -122,6 +135,14 @@ pub(super) fn listen_address(url: &str) -> Result<SocketAddr, Problem> {
         _ => host.parse().map_err(|_| format!("expected IP in URL for binding ({url})"))?,
     };
     Ok(SocketAddr::new(ip, port))
+}
+
+/// Where to listen for a URL that [`client_urls`] gave.
+pub(super) fn client_address(url: &str) -> Result<ListenAddress, Problem> {
+    match url.strip_prefix("unix://") {
+        Some(path) => Ok(ListenAddress::Unix(path.into())),
+        None => listen_address(url).map(ListenAddress::Tcp),
+    }
 }
 
 /// Reads `name=url,name=url`; a member with several URLs stands there several times.

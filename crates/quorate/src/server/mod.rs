@@ -9,6 +9,7 @@
 //! | `keeper` | the clock's work of a leader | time |
 //! | `hash`, `snapshot` | one job beside | |
 
+mod notify;
 mod peer_counts;
 #[cfg(any(feature = "breakable", test))]
 mod power_cut;
@@ -33,7 +34,7 @@ use anyhow::{Context, ensure};
 use quorate_etcd::{
     Settings,
     metrics::Metrics,
-    serve::{ListenAddress, Running, ServeConfig, serve},
+    serve::{Running, ServeConfig, serve},
 };
 use quorate_server::{
     ApplyLoop, Clock, Handle, Identity, Job, Jobs, Keeper, Outside, RaftLoop, ServerConfig,
@@ -133,7 +134,7 @@ impl Server {
         })?;
         peers.open(config, &handle).context("listen for peers")?;
         let front = open_front(config, &handle, metrics)?;
-        handle.announce_when_ready();
+        handle.announce_when_ready(notify::ready);
         Ok(Self { handle, front, raft, apply, keeper, keeper_stops })
     }
 
@@ -225,7 +226,7 @@ fn open_front(
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Running> {
     let serve_config = ServeConfig {
-        listen: config.listen_client.iter().copied().map(ListenAddress::Tcp).collect(),
+        listen: config.listen_client.clone(),
         settings: settings(config),
         metrics,
         ..ServeConfig::default()

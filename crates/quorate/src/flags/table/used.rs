@@ -207,7 +207,7 @@ fn listen_peer(draft: &mut Draft, value: &str) -> Result<(), Problem> {
 }
 
 fn listen_client(draft: &mut Draft, value: &str) -> Result<(), Problem> {
-    draft.listen_client_urls = values::urls(value)?;
+    draft.listen_client_urls = values::client_urls(value)?;
     Ok(())
 }
 
@@ -222,7 +222,7 @@ fn listen_metrics(draft: &mut Draft, value: &str) -> Result<(), Problem> {
 }
 
 fn optional_urls(value: &str) -> Result<Vec<String>, Problem> {
-    if value.is_empty() { Ok(Vec::new()) } else { values::urls(value) }
+    if value.is_empty() { Ok(Vec::new()) } else { values::client_urls(value) }
 }
 
 fn quota(draft: &mut Draft, value: &str) -> Result<(), Problem> {
@@ -265,7 +265,7 @@ fn cluster_token(draft: &mut Draft, value: &str) -> Result<(), Problem> {
 }
 
 fn advertise_client(draft: &mut Draft, value: &str) -> Result<(), Problem> {
-    draft.advertise_client_urls = values::urls(value)?;
+    draft.advertise_client_urls = values::client_urls(value)?;
     Ok(())
 }
 
