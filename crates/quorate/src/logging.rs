@@ -65,7 +65,11 @@ pub(crate) fn start(config: &LogConfig) -> anyhow::Result<()> {
     let outputs = config.outputs.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
     let ours = LevelFilter::from_level(config.level);
     let others = LevelFilter::WARN.min(ours);
-    let targets = Targets::new().with_default(others).with_target("quorate", ours);
+    let targets = Targets::new()
+        .with_default(others)
+        .with_target("quorate", ours)
+        // What it warns of is what strangers do, a line each time.
+        .with_target("h2", LevelFilter::ERROR.min(ours));
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .event_format(ZapFormat { format: config.format })

@@ -3,7 +3,7 @@
 use http::{Response, StatusCode};
 use quorate_proto::etcdserverpb::{AlarmType, RangeRequest};
 
-use super::{JSON, TEXT, answer, query::Query};
+use super::{NOSNIFF, TEXT, answer, query::Query};
 use crate::{
     backend::{Backend, ServerError},
     errors::status_of,
@@ -17,7 +17,10 @@ pub(super) async fn health<B: Backend>(front: &Front<B>, query: &Query<'_>) -> R
     match fault(front, query).await {
         None => {
             front.metrics.health_successes.increment();
-            answer(StatusCode::OK, JSON, r#"{"health":"true","reason":""}"#)
+            let mut healthy = answer(StatusCode::OK, TEXT, r#"{"health":"true","reason":""}"#);
+            // Of etcd's words only errors forbid to look for another type.
+            healthy.headers_mut().remove(NOSNIFF);
+            healthy
         }
         Some(reason) => {
             front.metrics.health_failures.increment();

@@ -35,8 +35,10 @@ use crate::{
 /// How long a client may take for all of its greeting, and for the head of a request once it has begun it.
 const GREETING_MAX: Duration = Duration::from_secs(10);
 
-/// What an HTTP/1.1 client may send before it is read.
-const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
+/// What an HTTP/1.1 client may send before it is read: all of a request's head.
+const HTTP1_BUFFER_BYTES: usize = 256 * 1024;
+/// Headers in it.
+const HTTP1_HEADERS_MAX: usize = 1000;
 
 /// What all connections of a thread share.
 pub(super) struct Server<B: Backend> {
@@ -52,6 +54,7 @@ impl<B: Backend> Server<B> {
         http1
             .timer(TokioTimer::new())
             .header_read_timeout(GREETING_MAX)
+            .max_headers(HTTP1_HEADERS_MAX)
             .max_buf_size(HTTP1_BUFFER_BYTES);
         Self { front, http1, http2: http2::settings(concurrent_streams_max) }
     }

@@ -19,6 +19,7 @@ use tokio::{
     net::{TcpListener, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 
 use super::{ServeError, stopped};
@@ -28,6 +29,9 @@ const BACKLOG: i32 = 4096;
 
 /// How long to wait when the system has no room for another connection.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(50);
+
+/// Time between two lines of the log about connections that could not be accepted.
+const QUIET_FOR: Duration = Duration::from_secs(10);
 
 /// After how much silence the system asks whether a client still lives.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
@@ -125,16 +129,38 @@ impl Listener {
             Self::Tcp(listener, _) => Accepting::Tcp(TcpListener::from_std(listener)?),
             Self::Unix(listener, _) => Accepting::Unix(UnixListener::from_std(listener)?),
         };
+        let mut failures = Failures::default();
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             match listener.next().await {
                 Ok(stream) => handovers.give(Arrival { stream, place }).await,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    if let Some(count) = failures.to_tell(Instant::now()) {
+                        tracing::warn!(%error, count, "connections could not be accepted");
+                    }
                     tokio::time::sleep(NO_ROOM_PAUSE).await;
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// Failures to accept, of which not each is told: strangers can cause as many as they like.
+#[derive(Debug, Default)]
+struct Failures {
+    untold: u64,
+    told_at: Option<Instant>,
+}
+
+impl Failures {
+    /// One more. How many there were since the last line, if it is time for another.
+    fn to_tell(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        if self.told_at.is_some_and(|told| now < told + QUIET_FOR) {
+            return None;
+        }
+        self.told_at = Some(now);
+        Some(std::mem::take(&mut self.untold))
     }
 }
 
@@ -226,6 +252,15 @@ pub(super) async fn accept_all(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_are_told_once_in_a_while_and_counted() {
+        let mut failures = Failures::default();
+        let begin = Instant::now();
+        let told = [0, 1, 9, 10, 11, 30]
+            .map(|second| failures.to_tell(begin + Duration::from_secs(second)));
+        assert_eq!(told, [Some(1), None, None, Some(3), None, Some(2)]);
+    }
 
     #[test]
     fn addresses_are_read_as_etcd_writes_them() {

@@ -77,6 +77,37 @@ fn other_paths_and_methods_are_refused() {
     assert_eq!(code("GET", "/nothing"), 404);
     assert_eq!(code("POST", "/health"), 405);
     assert_eq!(code("POST", "/v3/kv/range"), 501);
+    assert_eq!(code("GET", "*"), 400);
+}
+
+/// Sends a request and gives its answer as it came.
+fn answer(address: SocketAddr, head: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(format!("{head}\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// What probes, scrapers and browsers send besides a plain GET.
+#[test]
+fn odd_requests_are_answered_as_etcd_answers_them() {
+    let home = Home::open();
+    let ask = |head: &str| answer(home.address, head);
+    let options = ask("OPTIONS /v3/kv/range HTTP/1.1");
+    assert!(options.starts_with("HTTP/1.1 200 OK") && options.ends_with("\r\n\r\n"), "{options}");
+    assert!(options.contains("access-control-allow-origin: *"), "{options}");
+    let head = ask("HEAD /metrics HTTP/1.1");
+    assert!(head.starts_with("HTTP/1.1 200 OK") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(ask("HEAD /health HTTP/1.1").starts_with("HTTP/1.1 405"));
+    assert!(ask("POST /metrics HTTP/1.1").starts_with("HTTP/1.1 200"));
+    let moved = ask("GET //health?serializable=true HTTP/1.1");
+    assert!(moved.starts_with("HTTP/1.1 307"), "{moved}");
+    assert!(moved.contains("location: /health?serializable=true\r\n"), "{moved}");
+    let health = ask("GET /health HTTP/1.1");
+    assert!(health.contains("content-type: text/plain; charset=utf-8\r\n"), "{health}");
+    let many: String = (0..300).map(|n| format!("\r\nx{n}: {}", "a".repeat(300))).collect();
+    assert!(ask(&format!("GET /version HTTP/1.1{many}")).starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]

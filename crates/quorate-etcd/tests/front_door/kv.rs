@@ -2,10 +2,10 @@
 
 use quorate_proto::{
     etcdserverpb::{
-        CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp,
-        ResponseHeader, TxnRequest, compare, request_op::Request,
+        AuthenticateRequest, CompactionRequest, Compare, DeleteRangeRequest, PutRequest,
+        RangeRequest, RequestOp, ResponseHeader, TxnRequest, compare, request_op::Request,
     },
-    grpc::kv_client::KvClient,
+    grpc::{auth_client::AuthClient, kv_client::KvClient},
 };
 use tonic::{Code, Status, transport::Channel};
 
@@ -207,4 +207,14 @@ async fn a_streamed_range_neither_sorts_nor_filters() {
     let filtered = RangeRequest { min_mod_revision: 2, ..everything() };
     let text = "RangeStream does not support revision filters";
     assert_refused(client.range_stream(filtered).await, Code::Unimplemented, text);
+}
+
+/// Clients with a password ask for a token first, and go on without one when they are told this.
+#[tokio::test]
+async fn a_password_is_no_use_and_no_hindrance() {
+    let home = Home::open();
+    let mut client = AuthClient::new(home.channel().await);
+    let ask = AuthenticateRequest { name: "someone".into(), password: "secret".into() };
+    let off = "etcdserver: authentication is not enabled";
+    assert_refused(client.authenticate(ask).await, Code::FailedPrecondition, off);
 }

@@ -9,6 +9,7 @@
 //! | `keeper` | the clock's work of a leader | time |
 //! | `hash`, `snapshot` | one job beside | |
 
+mod descriptors;
 mod notify;
 mod peer_counts;
 #[cfg(any(feature = "breakable", test))]
@@ -229,6 +230,7 @@ fn open_front(
         listen: config.listen_client.clone(),
         settings: settings(config),
         metrics,
+        connections_max: descriptors::connections_max(ServeConfig::default().connections_max),
         ..ServeConfig::default()
     };
     let running = serve(handle.clone(), &serve_config).context("listen for clients")?;
