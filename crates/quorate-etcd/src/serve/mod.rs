@@ -23,10 +23,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, watch},
+};
 
 pub use self::listen::{ListenAddress, ParseAddressError};
-use self::{listen::Listener, worker::Worker};
+use self::{connection::Server, listen::Listener, worker::Worker};
 use crate::{
     backend::Backend,
     front::{Front, Settings},
@@ -136,6 +139,17 @@ pub fn serve<B: Backend>(backend: B, config: &ServeConfig) -> Result<Running, Se
     let accepting = listen::accept_all(listeners, handovers, config.connections_max, stop);
     running.threads.push(start("client-accept".into(), accepting)?);
     Ok(running)
+}
+
+/// Serves one connection that came by no listener, on the caller's task, until its client leaves.
+pub async fn converse<B, T>(front: Arc<Front<B>>, stream: T)
+where
+    B: Backend,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (_open, stop) = watch::channel(false);
+    let server = Server::new(front, ServeConfig::default().concurrent_streams_max);
+    server.serve(stream, stop).await;
 }
 
 /// Runs `work` on a thread with a runtime of its own.
