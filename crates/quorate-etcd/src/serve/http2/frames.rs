@@ -25,23 +25,27 @@ const READ_BYTES: usize = 16 * 1024;
 /// How much a connection reads before the calls on it, and other connections, have their turn. The library would read as
 /// long as something comes, and hold all of it.
 const TURN_BYTES: usize = 64 * 1024;
+/// The same in frames, each of which can begin a call.
+const TURN_FRAMES: usize = 128;
 
 /// What a connection has read, and may still read before others have their turn.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     heard_bytes: AtomicU64,
     left_bytes: AtomicUsize,
+    left_frames: AtomicUsize,
 }
 
 impl Turn {
     /// A new turn begins.
     pub(super) fn begin(&self) {
         self.left_bytes.store(TURN_BYTES, Relaxed);
+        self.left_frames.store(TURN_FRAMES, Relaxed);
     }
 
     /// Whether reading was broken off: there must be another turn, though nothing new may come.
     pub(super) fn is_used_up(&self) -> bool {
-        self.left_bytes.load(Relaxed) == 0
+        self.left_bytes.load(Relaxed) == 0 || self.left_frames.load(Relaxed) == 0
     }
 
     /// Bytes read since the beginning.
@@ -49,9 +53,13 @@ impl Turn {
         self.heard_bytes.load(Relaxed)
     }
 
-    fn take(&self, bytes: usize) {
+    fn take_bytes(&self, bytes: usize) {
         self.heard_bytes.fetch_add(bytes as u64, Relaxed);
         self.left_bytes.store(self.left_bytes.load(Relaxed).saturating_sub(bytes), Relaxed);
+    }
+
+    fn take_frames(&self, frames: usize) {
+        self.left_frames.store(self.left_frames.load(Relaxed).saturating_sub(frames), Relaxed);
     }
 }
 
@@ -106,11 +114,28 @@ impl<T> Frames<T> {
 }
 
 impl<T: AsyncRead + Unpin> Frames<T> {
-    /// Reads and rewrites once. `false` at the end of the stream.
+    /// Reads and rewrites until there is something to give. `false` at the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<IoResult<bool>> {
-        if self.turn.is_used_up() {
-            return Poll::Pending;
+        while !self.turn.is_used_up() {
+            let frames_max = self.turn.left_frames.load(Relaxed);
+            let frames = self.rewriter.advance(&mut self.input, &mut self.output, frames_max);
+            let frames = frames.map_err(|error| IoError::new(ErrorKind::InvalidData, error))?;
+            self.turn.take_frames(frames);
+            if !self.output.is_empty() {
+                if !self.rewriter.is_owed() {
+                    self.deadline = None;
+                }
+                return Poll::Ready(Ok(true));
+            }
+            if !self.turn.is_used_up() && !ready!(self.poll_read_more(cx))? {
+                return Poll::Ready(Ok(false));
+            }
         }
+        Poll::Pending
+    }
+
+    /// Reads once. `false` at the end of the stream.
+    fn poll_read_more(&mut self, cx: &mut Context<'_>) -> Poll<IoResult<bool>> {
         self.input.reserve(READ_BYTES);
         let read = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
         if self.input.is_empty() {
@@ -121,16 +146,8 @@ impl<T: AsyncRead + Unpin> Frames<T> {
             return Poll::Pending;
         };
         let count = read?;
-        if count == 0 {
-            return Poll::Ready(Ok(false));
-        }
-        self.turn.take(count);
-        let rewritten = self.rewriter.advance(&mut self.input, &mut self.output);
-        rewritten.map_err(|error| IoError::new(ErrorKind::InvalidData, error))?;
-        if !self.rewriter.is_owed() {
-            self.deadline = None;
-        }
-        Poll::Ready(Ok(true))
+        self.turn.take_bytes(count);
+        Poll::Ready(Ok(count > 0))
     }
 }
 
@@ -248,7 +265,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_ends_though_there_is_more() {
+    async fn a_turn_ends_though_a_large_frame_goes_on() {
+        let large = [&[0, 0x40, 0, 0, 0, 0, 0, 0, 1], &[7; 0x4000][..]].concat();
+        let (mut frames, _client) = after(&[PREFACE, SETTINGS, &large.repeat(10)].concat()).await;
+        let mut buf = vec![0; 1 << 20];
+        let mut read = ReadBuf::new(&mut buf);
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        while Pin::new(&mut frames).poll_read(cx, &mut read).is_ready() {}
+        assert!(frames.turn.is_used_up());
+        assert!(read.filled().len() <= TURN_BYTES + READ_BYTES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_ends_though_there_are_more_frames() {
         let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
         let said = [PREFACE, SETTINGS, &ping.repeat(10_000)].concat();
         let (mut frames, client) = after(&said).await;
@@ -274,7 +303,8 @@ mod tests {
             }
         }
         assert_eq!(read.filled(), said);
-        assert_eq!(turns, said.len() / TURN_BYTES);
+        // One frame was the settings.
+        assert_eq!(turns, 10_001 / TURN_FRAMES);
         assert_eq!(frames.turn.heard_bytes(), said.len() as u64);
     }
 }

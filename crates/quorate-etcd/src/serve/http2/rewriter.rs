@@ -98,7 +98,8 @@ impl Rewriter {
         !self.settings_seen || self.headers_begun || matches!(self.state, State::Block { .. })
     }
 
-    /// Moves what can be moved from `input` to `output`. What stays is the beginning of a frame.
+    /// Moves what can be moved from `input` to `output`, but at most about `frames_max` frames. What stays then, if
+    /// anything does, is the beginning of a frame. Gives the number of frames that were begun.
     ///
     /// # Errors
     /// See [`FrameError`].
@@ -106,10 +107,12 @@ impl Rewriter {
         &mut self,
         input: &mut BytesMut,
         output: &mut BytesMut,
-    ) -> Result<(), FrameError> {
+        frames_max: usize,
+    ) -> Result<usize, FrameError> {
         let mut open = None;
+        let mut frames = 0;
         self.headers_begun = false;
-        while !input.is_empty() {
+        while !input.is_empty() && frames < frames_max {
             match &mut self.state {
                 State::Preface(left) | State::Pass(left) => {
                     let count = input.len().min(*left);
@@ -121,14 +124,18 @@ impl Rewriter {
                     }
                 }
                 State::Frame | State::Block { .. } => {
-                    let Some(head) = Head::read(input) else { return Ok(()) };
+                    let Some(head) = Head::read(input) else { break };
+                    let at = open.map(|open: Open| open.at);
                     if !self.frame(head, input, output, &mut open)? {
-                        return Ok(());
+                        break;
                     }
+                    // What became part of the frame before costs next to nothing.
+                    let joined = at.is_some() && at == open.map(|open| open.at);
+                    frames += usize::from(!joined);
                 }
             }
         }
-        Ok(())
+        Ok(frames)
     }
 
     /// Takes a frame, or its beginning. `false`: more of it must come first.
@@ -306,7 +313,7 @@ mod tests {
         let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
         for piece in [greeting(), frames.concat()].concat().chunks(piece) {
             input.put_slice(piece);
-            rewriter.advance(&mut input, &mut output)?;
+            rewriter.advance(&mut input, &mut output, usize::MAX)?;
         }
         assert!(input.is_empty() && !rewriter.is_owed());
         Ok(output.split_off(greeting().len()).to_vec())
@@ -391,6 +398,23 @@ mod tests {
     }
 
     #[test]
+    fn no_more_frames_pass_than_may() {
+        let mut rewriter = Rewriter::new(MAX);
+        let ping = frame(6, 0, 0, b"12345678");
+        let data = frame(DATA, 0, 1, b"a");
+        let said = [greeting(), ping.repeat(3), data.repeat(50), ping.clone()].concat();
+        let (mut input, mut output) = (BytesMut::from(&said[..]), BytesMut::new());
+        let mut passed = |frames_max| {
+            let frames = rewriter.advance(&mut input, &mut output, frames_max).unwrap();
+            (frames, output.split().len())
+        };
+        assert_eq!(passed(2), (2, PREFACE_BYTES + HEAD_BYTES + HEAD_BYTES));
+        // Its payload, two more, and the head of the one that takes all the others up.
+        assert_eq!(passed(3), (3, 8 + 2 * ping.len() + data.len()));
+        assert_eq!(passed(9), (2, 49 + HEAD_BYTES + ping.len()));
+    }
+
+    #[test]
     fn blocks_that_never_end_are_refused() {
         let more = vec![frame(CONTINUATION, 0, 1, &[0x83; 10_000]); 4];
         let frames = [vec![frame(HEADERS, 0, 1, &[0x83; 10_000])], more].concat();
@@ -407,7 +431,7 @@ mod tests {
         let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
         let mut owed_after = |bytes: &[u8]| {
             input.put_slice(bytes);
-            rewriter.advance(&mut input, &mut output).unwrap();
+            rewriter.advance(&mut input, &mut output, usize::MAX).unwrap();
             rewriter.is_owed()
         };
         let greeting = greeting();
