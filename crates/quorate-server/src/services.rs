@@ -108,7 +108,9 @@ impl Answer {
             Self::TryAgain => out.put_u8(0),
             Self::Renewed(ttls) => {
                 out.put_u8(1);
-                ttls.iter().for_each(|ttl| out.put_i64_le(ttl.unwrap_or(NO_LEASE)));
+                for ttl in ttls {
+                    out.put_i64_le(ttl.unwrap_or(NO_LEASE));
+                }
             }
             Self::TimeToLive(None) => out.put_u8(3),
             Self::TimeToLive(Some(lease)) => {

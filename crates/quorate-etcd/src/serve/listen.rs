@@ -134,7 +134,7 @@ impl Listener {
             match listener.next().await {
                 Ok(stream) => handovers.give(Arrival { stream, place }).await,
                 Err(error) => {
-                    if let Some(count) = failures.to_tell(Instant::now()) {
+                    if let Some(count) = failures.due_count(Instant::now()) {
                         tracing::warn!(%error, count, "connections could not be accepted");
                     }
                     tokio::time::sleep(NO_ROOM_PAUSE).await;
@@ -154,7 +154,7 @@ struct Failures {
 
 impl Failures {
     /// One more. How many there were since the last line, if it is time for another.
-    fn to_tell(&mut self, now: Instant) -> Option<u64> {
+    fn due_count(&mut self, now: Instant) -> Option<u64> {
         self.untold += 1;
         if self.told_at.is_some_and(|told| now < told + QUIET_FOR) {
             return None;
@@ -258,7 +258,7 @@ mod tests {
         let mut failures = Failures::default();
         let begin = Instant::now();
         let told = [0, 1, 9, 10, 11, 30]
-            .map(|second| failures.to_tell(begin + Duration::from_secs(second)));
+            .map(|second| failures.due_count(begin + Duration::from_secs(second)));
         assert_eq!(told, [Some(1), None, None, Some(3), None, Some(2)]);
     }
 

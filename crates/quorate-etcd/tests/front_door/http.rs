@@ -106,7 +106,8 @@ fn odd_requests_are_answered_as_etcd_answers_them() {
     assert!(moved.contains("location: /health?serializable=true\r\n"), "{moved}");
     let health = ask("GET /health HTTP/1.1");
     assert!(health.contains("content-type: text/plain; charset=utf-8\r\n"), "{health}");
-    let many: String = (0..300).map(|n| format!("\r\nx{n}: {}", "a".repeat(300))).collect();
+    let header = format!("\r\nx: {}", "a".repeat(300));
+    let many = header.repeat(300);
     assert!(ask(&format!("GET /version HTTP/1.1{many}")).starts_with("HTTP/1.1 200"));
 }
 

@@ -30,10 +30,14 @@ pub(super) fn without_authority(block: &[u8]) -> Option<Vec<u8>> {
     let mut replaced: Option<Vec<u8>> = None;
     while let Some(first) = rest.first().copied() {
         let field = rest;
-        let value = walk_field(first, &mut rest)?;
+        let walked = walk_field(first, &mut rest)?;
         let consumed = field.get(..field.len().saturating_sub(rest.len()))?;
         let done = block.len().saturating_sub(field.len());
-        match (value.and_then(|value| stand_in(consumed, &value)), &mut replaced) {
+        let stand_in = match walked {
+            Field::Authority(value) => stand_in(consumed, &value),
+            Field::Other => None,
+        };
+        match (stand_in, &mut replaced) {
             (Some(field), Some(out)) => out.extend(field),
             (Some(field), none) => {
                 let mut out = block.get(..done)?.to_vec();
@@ -47,6 +51,13 @@ pub(super) fn without_authority(block: &[u8]) -> Option<Vec<u8>> {
     replaced
 }
 
+/// A field of a block.
+enum Field<'a> {
+    /// An `:authority` whose value is spelled out.
+    Authority(Value<'a>),
+    Other,
+}
+
 /// The value of an `:authority`, as it lies in the block.
 struct Value<'a> {
     /// Length and letters.
@@ -55,8 +66,8 @@ struct Value<'a> {
     letters: &'a [u8],
 }
 
-/// Steps over one field. Gives the value of an `:authority` that is spelled out; `None` outside says that the block is bad.
-fn walk_field<'a>(first: u8, rest: &mut &'a [u8]) -> Option<Option<Value<'a>>> {
+/// Steps over one field. `None` says that the block is bad.
+fn walk_field<'a>(first: u8, rest: &mut &'a [u8]) -> Option<Field<'a>> {
     let index_bits = match first {
         0x80.. => 7,
         0x40.. => 6,
@@ -65,7 +76,7 @@ fn walk_field<'a>(first: u8, rest: &mut &'a [u8]) -> Option<Option<Value<'a>>> {
     };
     let index = integer(index_bits, rest)?;
     if index_bits == 7 || index_bits == 5 {
-        return Some(None);
+        return Some(Field::Other);
     }
     let mut is_authority = index == AUTHORITY_INDEX;
     if index == 0 {
@@ -75,7 +86,11 @@ fn walk_field<'a>(first: u8, rest: &mut &'a [u8]) -> Option<Option<Value<'a>>> {
     let before = rest.len();
     let (huffman, letters) = string(rest)?;
     let encoded_bytes = before.saturating_sub(rest.len());
-    Some(is_authority.then_some(Value { encoded_bytes, huffman, letters }))
+    Some(if is_authority {
+        Field::Authority(Value { encoded_bytes, huffman, letters })
+    } else {
+        Field::Other
+    })
 }
 
 /// The field with its value replaced; `None` if that is not possible, or the value is empty.

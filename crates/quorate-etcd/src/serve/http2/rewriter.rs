@@ -227,9 +227,9 @@ impl Head {
     }
 
     fn bytes(self) -> [u8; HEAD_BYTES] {
-        let [_, a, b, c] = u32::try_from(self.len).unwrap_or(u32::MAX).to_be_bytes();
-        let [w, x, y, z] = self.stream.to_be_bytes();
-        [a, b, c, self.kind, self.flags, w, x, y, z]
+        let [_, high, middle, low] = u32::try_from(self.len).unwrap_or(u32::MAX).to_be_bytes();
+        let [first, second, third, fourth] = self.stream.to_be_bytes();
+        [high, middle, low, self.kind, self.flags, first, second, third, fourth]
     }
 }
 
