@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_engine::{Direction, View};
 
 use crate::{
-    Error, Span,
+    Budget, Error, Span,
     schema::{self, IDX, Stamp},
 };
 
@@ -48,11 +48,6 @@ impl Stretch {
         Self { low, high }
     }
 
-    /// The same without the keys up to and with `key`.
-    pub(crate) fn after(&self, key: &[u8]) -> Self {
-        Self { low: schema::behind(schema::index_prefix(key)), high: self.high.clone() }
-    }
-
     fn is_empty(&self) -> bool {
         self.high.as_ref().is_some_and(|high| *high <= self.low)
     }
@@ -81,49 +76,87 @@ pub(crate) fn scan(
     revision: i64,
     visit: &mut dyn FnMut(&Found<'_>) -> Result<ControlFlow<()>, Error>,
 ) -> Result<(), Error> {
-    if stretch.is_empty() {
-        return Ok(());
-    }
-    let high = stretch.high.as_ref().map_or(Bound::Unbounded, |high| Bound::Excluded(&high[..]));
-    let mut walk = Walk { revision, current: Vec::new(), decided: false, passed: 0, visit };
-    let mut low = stretch.low.clone();
-    loop {
-        let mut next = Ok(Next::Stop);
-        view.scan(IDX, (Bound::Included(&low), high), Direction::Forward, &mut |key, value| {
-            next = walk.step(key, value);
-            match next {
-                Ok(Next::Step) => {
-                    next = Ok(Next::Stop);
-                    ControlFlow::Continue(())
-                }
-                Ok(Next::Stop | Next::Seek(_)) | Err(_) => ControlFlow::Break(()),
-            }
-        })?;
-        match next? {
-            Next::Seek(position) => low = position,
-            Next::Step | Next::Stop => return Ok(()),
-        }
-    }
+    let mut whole = Budget::unlimited();
+    Scan::new(stretch, revision).advance(view, &mut whole, &mut |found, _| visit(found)).map(drop)
 }
 
-/// How many keys of `stretch` are alive at `revision`.
-pub(crate) fn count(view: &dyn View, stretch: &Stretch, revision: i64) -> Result<i64, Error> {
-    let mut count = 0;
-    scan(view, stretch, revision, &mut |_| {
-        count += 1;
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(count)
+/// Gets a key that is alive, and what the slice may still spend.
+pub(crate) type VisitFound<'a> =
+    dyn FnMut(&Found<'_>, &mut Budget) -> Result<ControlFlow<()>, Error> + 'a;
+
+/// Why a scan gives way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// There is no more.
+    Ended,
+    /// The budget is spent.
+    Spent,
+    /// The visitor wanted it.
+    Stopped,
+}
+
+/// A scan over the keys of a stretch that are alive at a revision, in key order and in slices.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    /// Where it goes on; `None` behind the end.
+    next: Option<Bound<Vec<u8>>>,
+    high: Option<Vec<u8>>,
+    place: Place,
+}
+
+impl Scan {
+    pub(crate) fn new(stretch: &Stretch, revision: i64) -> Self {
+        let next = (!stretch.is_empty()).then(|| Bound::Included(stretch.low.clone()));
+        let place = Place { revision, current: Vec::new(), decided: false, passed: 0 };
+        Self { next, high: stretch.high.clone(), place }
+    }
+
+    /// Goes on until the end, the end of `budget`, or the visitor's break. After an error it must not be asked again.
+    pub(crate) fn advance(
+        &mut self,
+        view: &dyn View,
+        budget: &mut Budget,
+        visit: &mut VisitFound<'_>,
+    ) -> Result<Pause, Error> {
+        while let Some(low) = self.next.take() {
+            let low = low.as_ref().map(Vec::as_slice);
+            let high = self.high.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let (place, mut next) = (&mut self.place, Ok(Next::End));
+            view.scan(IDX, (low, high), Direction::Forward, &mut |key, value| {
+                next = place.step(key, value, budget, visit);
+                match next {
+                    Ok(Next::Step) => {
+                        next = Ok(Next::End);
+                        ControlFlow::Continue(())
+                    }
+                    Ok(Next::Seek(_) | Next::Pause(..) | Next::End) | Err(_) => {
+                        ControlFlow::Break(())
+                    }
+                }
+            })?;
+            match next? {
+                Next::Seek(position) => self.next = Some(Bound::Included(position)),
+                Next::Pause(pause, key) => {
+                    self.next = Some(Bound::Excluded(key));
+                    return Ok(pause);
+                }
+                Next::Step | Next::End => {}
+            }
+        }
+        Ok(Pause::Ended)
+    }
 }
 
 enum Next {
     Step,
     Seek(Vec<u8>),
-    Stop,
+    Pause(Pause, Vec<u8>),
+    End,
 }
 
 /// A scan's place among the versions of one key.
-struct Walk<'v> {
+#[derive(Debug)]
+struct Place {
     revision: i64,
     /// Prefix of the key whose versions are passing by.
     current: Vec<u8>,
@@ -131,11 +164,31 @@ struct Walk<'v> {
     decided: bool,
     /// Versions passed without use since the last seek.
     passed: usize,
-    visit: &'v mut dyn FnMut(&Found<'_>) -> Result<ControlFlow<()>, Error>,
 }
 
-impl Walk<'_> {
-    fn step(&mut self, key: &[u8], value: &[u8]) -> Result<Next, Error> {
+impl Place {
+    fn step(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        budget: &mut Budget,
+        visit: &mut VisitFound<'_>,
+    ) -> Result<Next, Error> {
+        budget.spend_step();
+        let next = self.look(key, value, budget, visit)?;
+        match next {
+            Next::Step if budget.is_spent() => Ok(Next::Pause(Pause::Spent, key.to_vec())),
+            Next::Step | Next::Seek(_) | Next::Pause(..) | Next::End => Ok(next),
+        }
+    }
+
+    fn look(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        budget: &mut Budget,
+        visit: &mut VisitFound<'_>,
+    ) -> Result<Next, Error> {
         let (prefix, main) = schema::parse_index_key(key)?;
         if prefix != self.current {
             self.current.clear();
@@ -150,9 +203,9 @@ impl Walk<'_> {
         if schema::is_tombstone(value) {
             return Ok(Next::Step);
         }
-        match (self.visit)(&Found { prefix, main, value })? {
+        match visit(&Found { prefix, main, value }, budget)? {
             ControlFlow::Continue(()) => Ok(Next::Step),
-            ControlFlow::Break(()) => Ok(Next::Stop),
+            ControlFlow::Break(()) => Ok(Next::Pause(Pause::Stopped, key.to_vec())),
         }
     }
 

@@ -76,10 +76,7 @@ pub(crate) fn all(view: &dyn View) -> Result<Vec<(i64, LeaseRecord)>, Error> {
     let mut leases = Ok(Vec::new());
     let everything = (Bound::Unbounded, Bound::Unbounded);
     view.scan(LEASE, everything, Direction::Forward, &mut |key, value| {
-        push(
-            &mut leases,
-            schema::parse_lease_key(key).and_then(|(id, _)| Ok((id, decode(key, value)?))),
-        )
+        push(&mut leases, parse(key, value))
     })?;
     leases
 }
@@ -100,6 +97,12 @@ pub(crate) fn keys(view: &dyn View, id: i64) -> Result<Vec<Bytes>, Error> {
 fn put(staged: &mut Staged, id: i64, record: LeaseRecord) {
     let stored = Stored { ttl: record.ttl, remaining_ttl: record.remaining_ttl };
     staged.put(LEASE, Bytes::copy_from_slice(&schema::lease_key(id)), stored.encode_to_vec());
+}
+
+/// The lease that a pair of its table holds.
+pub(crate) fn parse(key: &[u8], value: &[u8]) -> Result<(i64, LeaseRecord), Error> {
+    let (id, _) = schema::parse_lease_key(key)?;
+    Ok((id, decode(key, value)?))
 }
 
 fn decode(key: &[u8], value: &[u8]) -> Result<LeaseRecord, Error> {

@@ -14,14 +14,18 @@
 pub mod check;
 
 mod alarm;
+mod budget;
 mod cache;
 mod change;
 mod command;
+mod compare;
 mod error;
+mod hash;
 mod history;
 mod index;
 mod lease;
 pub mod lessor;
+mod long_read;
 mod output;
 mod picture;
 mod purge;
@@ -36,9 +40,11 @@ mod stream;
 mod txn;
 pub mod watch;
 
+pub use budget::Budget;
 pub use command::{COMMAND_VERSION, Command};
 pub use error::{Error, ReadError, RequestError};
 pub use lessor::Lessor;
+pub use long_read::{LongHash, LongRange, LongTxn};
 pub use output::{
     Applied, ApplyOutput, Committed, HashKv, LeaseChange, LeaseRecord, Reply, RevisionEvents,
 };
@@ -46,7 +52,7 @@ pub use reader::Reader;
 pub use schema::TABLES;
 pub use span::Span;
 pub use store::Store;
-pub use stream::RangeStream;
+pub use stream::{RangeStream, StreamStep};
 pub use watch::{WatchHub, WatchStream};
 
 /// Longest time to live of a lease, in seconds. Source: etcd `server/lease/lessor.go`.

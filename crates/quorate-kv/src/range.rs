@@ -4,9 +4,12 @@
 //! order before anything else when the request has no sort order and no filters; with either it cuts last (points 11 and
 //! 12). Values are read last, and only of the pairs that are returned, unless values decide the order.
 //!
+//! A range is read in slices ([`RangeWork`]). One in key order gives its pairs as it comes by them and keeps none; any other
+//! must have seen every key first, and keeps those.
+//!
 //! Source: etcd `server/etcdserver/txn/range.go`.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, vec::IntoIter};
 
 use bytes::Bytes;
 use quorate_proto::{
@@ -15,76 +18,197 @@ use quorate_proto::{
 };
 
 use crate::{
-    Error, ReadError, Span, check,
-    index::{self, Stretch},
+    Budget, Error, ReadError, Span, check,
+    index::{Found, Pause, Scan, Stretch},
     picture::{self, Picture},
     schema::Stamp,
 };
 
+/// Answers a range at once.
+pub(crate) fn range(
+    picture: &Picture<'_>,
+    request: &pb::RangeRequest,
+) -> Result<pb::RangeResponse, ReadError> {
+    let mut work = RangeWork::new(picture, request)?;
+    let mut kvs = Vec::new();
+    loop {
+        if let Some(end) = work.advance(picture, &mut Budget::unlimited(), &mut kvs)? {
+            return Ok(pb::RangeResponse { kvs, ..end });
+        }
+    }
+}
+
 /// A key of the answer, before its value is read.
+#[derive(Debug)]
 struct Hit {
     key: Bytes,
     stamp: Stamp,
 }
 
-pub(crate) fn range(
-    picture: &Picture<'_>,
-    request: &pb::RangeRequest,
-) -> Result<pb::RangeResponse, ReadError> {
-    check::range(request)?;
-    let revision = picture.resolve(request.revision)?;
-    let stretch = Stretch::new(Span::new(&request.key, &request.range_end));
-    let mut response = pb::RangeResponse {
-        header: Some(picture::header(picture.revision)),
-        ..pb::RangeResponse::default()
-    };
-    if request.count_only {
-        response.count = index::count(picture.view, &stretch, revision)?;
-        return Ok(response);
+/// A range that is being answered, slice by slice. Every call must see the same picture.
+#[derive(Debug)]
+pub(crate) struct RangeWork {
+    request: pb::RangeRequest,
+    scan: Scan,
+    in_order: bool,
+    limit: usize,
+    /// Keys in the range.
+    count: i64,
+    /// Pairs given out, when they are given in key order.
+    given: usize,
+    /// Keys that the answer may hold, when they are not.
+    hits: Vec<Hit>,
+    sorted: Option<Sorted>,
+}
+
+/// What is left to be given out once every key was seen.
+#[derive(Debug)]
+struct Sorted {
+    more: bool,
+    hits: IntoIter<Hit>,
+    /// The pairs that were read, when their values decide the order.
+    by_value: Option<Vec<KeyValue>>,
+}
+
+impl RangeWork {
+    /// Begins to answer.
+    pub(crate) fn new(
+        picture: &Picture<'_>,
+        request: &pb::RangeRequest,
+    ) -> Result<Self, ReadError> {
+        check::range(request)?;
+        let revision = picture.resolve(request.revision)?;
+        let stretch = Stretch::new(Span::new(&request.key, &request.range_end));
+        let limit = usize::try_from(request.limit).unwrap_or(0);
+        Ok(Self {
+            scan: Scan::new(&stretch, revision),
+            in_order: request.count_only || is_in_key_order(request),
+            limit: if limit == 0 { usize::MAX } else { limit },
+            request: request.clone(),
+            count: 0,
+            given: 0,
+            hits: Vec::new(),
+            sorted: None,
+        })
     }
-    let (mut hits, count) = collect(picture, &stretch, revision, hits_max(request))?;
-    response.count = count;
-    hits.retain(|hit| passes(request, &hit.stamp));
-    let limit = usize::try_from(request.limit).unwrap_or(0);
-    response.more = limit > 0 && hits.len() > limit;
-    let limit = if limit == 0 { usize::MAX } else { limit };
-    response.kvs = if sorts_by_value(request) {
-        by_value(picture, request, &hits, limit)?
-    } else {
-        sort(request, &mut hits);
-        hits.truncate(limit);
-        pairs(picture, request, hits)?
-    };
-    Ok(response)
+
+    /// Goes on within `budget` and adds to `kvs` the next pairs of the answer. Gives the answer without its pairs when
+    /// there are no more.
+    pub(crate) fn advance(
+        &mut self,
+        picture: &Picture<'_>,
+        budget: &mut Budget,
+        kvs: &mut Vec<KeyValue>,
+    ) -> Result<Option<pb::RangeResponse>, Error> {
+        if self.sorted.is_none() {
+            if self.scan(picture, budget, kvs)? != Pause::Ended {
+                return Ok(None);
+            }
+            if self.in_order {
+                let more = self.count > i64::try_from(self.limit).unwrap_or(i64::MAX);
+                return Ok(Some(self.end(picture, more && !self.request.count_only)));
+            }
+            self.sorted = Some(self.sort());
+        }
+        self.read(picture, budget, kvs)
+    }
+
+    /// Bytes that it holds of the range beside what it gave out.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let values = self.sorted.as_ref().and_then(|sorted| sorted.by_value.as_ref());
+        let values = values.map_or(0, |kvs| kvs.iter().map(|kv| kv.value.len()).sum());
+        self.hits.len() * size_of::<Hit>() + values
+    }
+
+    fn scan(
+        &mut self,
+        picture: &Picture<'_>,
+        budget: &mut Budget,
+        kvs: &mut Vec<KeyValue>,
+    ) -> Result<Pause, Error> {
+        let Self { request, scan, in_order, limit, count, given, hits, .. } = self;
+        let hits_max = hits_max(request);
+        scan.advance(picture.view, budget, &mut |found, budget| {
+            *count += 1;
+            if !*in_order {
+                let stamp = found.stamp()?;
+                if hits.len() < hits_max && passes(request, &stamp) {
+                    hits.push(Hit { key: found.key()?, stamp });
+                }
+            } else if !request.count_only && *given < *limit {
+                *given += 1;
+                kvs.push(found_pair(picture, request.keys_only, found, budget)?);
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// Puts the keys in their order. An order by value comes when the values are there.
+    fn sort(&mut self) -> Sorted {
+        let mut hits = std::mem::take(&mut self.hits);
+        let more = hits.len() > self.limit;
+        let by_value = sorts_by_value(&self.request).then(Vec::new);
+        if by_value.is_none() {
+            sort(&self.request, &mut hits);
+            hits.truncate(self.limit);
+        }
+        Sorted { more, hits: hits.into_iter(), by_value }
+    }
+
+    /// Reads the pairs of the sorted keys.
+    fn read(
+        &mut self,
+        picture: &Picture<'_>,
+        budget: &mut Budget,
+        kvs: &mut Vec<KeyValue>,
+    ) -> Result<Option<pb::RangeResponse>, Error> {
+        let Self { request, limit, sorted, .. } = self;
+        let Some(sorted) = sorted else { return Ok(None) };
+        let whole = sorted.by_value.is_some();
+        for Hit { key, stamp } in sorted.hits.by_ref() {
+            let kv = pair(picture, request.keys_only && !whole, key, stamp)?;
+            budget.spend_lookup(kv.value.len());
+            sorted.by_value.as_mut().unwrap_or(&mut *kvs).push(kv);
+            if budget.is_spent() {
+                return Ok(None);
+            }
+        }
+        if let Some(found) = sorted.by_value.take() {
+            kvs.extend(sort_by_value(request, found, *limit));
+        }
+        let more = sorted.more;
+        Ok(Some(self.end(picture, more)))
+    }
+
+    fn end(&self, picture: &Picture<'_>, more: bool) -> pb::RangeResponse {
+        pb::RangeResponse {
+            header: Some(picture::header(picture.revision)),
+            kvs: Vec::new(),
+            more,
+            count: self.count,
+        }
+    }
+}
+
+/// Whether the answer holds the first keys of the range, in their order.
+fn is_in_key_order(request: &pb::RangeRequest) -> bool {
+    let by_key = request.sort_target() == SortTarget::Key;
+    by_key && request.sort_order() != SortOrder::Descend && !is_filtered(request)
+}
+
+fn is_filtered(request: &pb::RangeRequest) -> bool {
+    request.min_mod_revision != 0
+        || request.max_mod_revision != 0
+        || request.min_create_revision != 0
+        || request.max_create_revision != 0
 }
 
 /// How many keys, in key order, must be looked at: one more than the limit, unless sorting or filters come first.
 fn hits_max(request: &pb::RangeRequest) -> usize {
-    let filtered = request.min_mod_revision != 0
-        || request.max_mod_revision != 0
-        || request.min_create_revision != 0
-        || request.max_create_revision != 0;
-    if request.limit <= 0 || filtered || request.sort_order() != SortOrder::None {
+    if request.limit <= 0 || is_filtered(request) || request.sort_order() != SortOrder::None {
         return usize::MAX;
     }
     usize::try_from(request.limit).map_or(usize::MAX, |limit| limit.saturating_add(1))
-}
-
-fn collect(
-    picture: &Picture<'_>,
-    stretch: &Stretch,
-    revision: i64,
-    hits_max: usize,
-) -> Result<(Vec<Hit>, i64), Error> {
-    let (mut hits, mut count) = (Vec::new(), 0);
-    index::scan(picture.view, stretch, revision, &mut |found| {
-        count += 1;
-        if hits.len() < hits_max {
-            hits.push(Hit { key: found.key()?, stamp: found.stamp()? });
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok((hits, count))
 }
 
 /// Whether a pair passes the revision filters; 0 is no filter.
@@ -118,15 +242,12 @@ fn sort(request: &pb::RangeRequest, hits: &mut [Hit]) {
     }
 }
 
-/// The pairs sorted by value; all values are read for that.
-fn by_value(
-    picture: &Picture<'_>,
+/// The pairs sorted by value; all values were read for that.
+fn sort_by_value(
     request: &pb::RangeRequest,
-    hits: &[Hit],
+    mut kvs: Vec<KeyValue>,
     limit: usize,
-) -> Result<Vec<KeyValue>, Error> {
-    let loaded: Result<Vec<_>, Error> = hits.iter().map(|hit| picture.load(hit.stamp)).collect();
-    let mut kvs = loaded?;
+) -> Vec<KeyValue> {
     match request.sort_order() {
         SortOrder::Descend => kvs.sort_by(|a, b| b.value.cmp(&a.value)),
         SortOrder::None | SortOrder::Ascend => kvs.sort_by(|a, b| a.value.cmp(&b.value)),
@@ -137,19 +258,25 @@ fn by_value(
             kv.value = Bytes::new();
         }
     }
-    Ok(kvs)
+    kvs
 }
 
-fn pairs(
+/// The pair of a key that a scan came by.
+pub(crate) fn found_pair(
     picture: &Picture<'_>,
-    request: &pb::RangeRequest,
-    hits: Vec<Hit>,
-) -> Result<Vec<KeyValue>, Error> {
-    hits.into_iter().map(|hit| pair(picture, request.keys_only, hit.key, hit.stamp)).collect()
+    keys_only: bool,
+    found: &Found<'_>,
+    budget: &mut Budget,
+) -> Result<KeyValue, Error> {
+    let kv = pair(picture, keys_only, found.key()?, found.stamp()?)?;
+    if !keys_only {
+        budget.spend_lookup(kv.value.len());
+    }
+    Ok(kv)
 }
 
 /// The pair of a key. Without values it comes from the index, and without the lease, as in etcd (point 13).
-pub(crate) fn pair(
+fn pair(
     picture: &Picture<'_>,
     keys_only: bool,
     key: Bytes,

@@ -7,7 +7,7 @@ use quorate_engine::View;
 use quorate_proto::{etcdserverpb as pb, mvccpb::KeyValue};
 
 use crate::{
-    Applied, HashKv, LeaseRecord, RangeStream, ReadError, RevisionEvents,
+    Applied, LeaseRecord, RangeStream, ReadError, RevisionEvents,
     alarm::{self, Raised},
     history, lease,
     picture::Picture,
@@ -114,34 +114,6 @@ impl Reader {
             return Ok(None);
         }
         Ok(self.picture().get(key, before)?)
-    }
-
-    /// The hash of the history up to `revision`, 0 for the newest. The same on every member, whatever it has purged, and
-    /// the same as etcd's for the same history.
-    ///
-    /// # Errors
-    /// [`Compacted`](crate::RequestError::Compacted), [`FutureRevision`](crate::RequestError::FutureRevision).
-    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, ReadError> {
-        history::hash_kv(&self.picture(), revision)
-    }
-
-    /// The hash up to the compacted revision as [`Reader::hash_kv`] gave it before that compaction, when
-    /// `previous_compact_revision` was the compacted one. Right only on a reader from before the purge that follows;
-    /// members keep it to compare themselves with.
-    ///
-    /// # Errors
-    /// [`ReadError::Store`] only.
-    pub fn hash_compacted(&self, previous_compact_revision: i64) -> Result<HashKv, ReadError> {
-        Ok(history::hash_compacted(&self.picture(), previous_compact_revision)?)
-    }
-
-    /// A hash of the whole replicated state: history, leases, alarms, revisions. For comparing members that have applied
-    /// the same log; not etcd's number.
-    ///
-    /// # Errors
-    /// [`ReadError::Store`] only.
-    pub fn hash(&self) -> Result<u32, ReadError> {
-        history::hash(&self.picture())
     }
 
     /// All leases by ascending id.

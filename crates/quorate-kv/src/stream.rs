@@ -7,15 +7,14 @@
 
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
 use prost::Message;
-use quorate_proto::etcdserverpb as pb;
+use quorate_proto::{etcdserverpb as pb, mvccpb::KeyValue};
 
 use crate::{
-    Error, ReadError, Reader, Span, check,
-    index::{self, Stretch},
-    picture, range,
-    schema::Stamp,
+    Budget, Error, ReadError, Reader, Span, check,
+    index::{Pause, Scan, Stretch},
+    picture,
+    range::{self, RangeWork},
 };
 
 /// Keys in the first chunk. Source: etcd, as above.
@@ -23,18 +22,59 @@ const CHUNK_KEYS_FIRST: usize = 10;
 /// Keys in any chunk, so that one of tiny pairs does not hold a thread for long.
 const CHUNK_KEYS_MAX: usize = 10_000;
 
-/// A streamed range: call [`RangeStream::next_chunk`] until it gives `None`.
+/// What one slice of a streamed range came to.
+#[derive(Debug)]
+pub enum StreamStep {
+    /// The next chunk.
+    Chunk(pb::RangeResponse),
+    /// The budget is spent before the next chunk is whole.
+    Working,
+    /// The last chunk was given before.
+    Ended,
+}
+
+/// A streamed range: call [`RangeStream::next_chunk`] until it gives `None`, or [`RangeStream::advance`] until it has ended.
 #[derive(Debug)]
 pub struct RangeStream {
     reader: Reader,
     request: pb::RangeRequest,
-    revision: i64,
     chunk_bytes: usize,
     chunk_keys: usize,
-    /// What has not been returned yet; `None` when the last chunk is out.
-    rest: Option<Stretch>,
-    /// Pairs returned so far.
+    source: Source,
+    chunk: Chunk,
+    /// The first pair of the next chunk: it was met when the last one was full.
+    ahead: Option<KeyValue>,
+    limit: usize,
+    /// Pairs given so far, those of the chunk in the making included.
     returned: usize,
+    /// Keys met so far.
+    count: i64,
+}
+
+/// Where the pairs come from.
+#[derive(Debug)]
+enum Source {
+    /// A scan in key order.
+    Keys(Scan),
+    /// A range by another target: it is sorted as a whole, and so is one chunk (etcd sorts each chunk by itself, and loses
+    /// its place).
+    Whole(RangeWork),
+    /// The last chunk is out.
+    Ended,
+}
+
+/// A chunk in the making.
+#[derive(Debug, Default)]
+struct Chunk {
+    kvs: Vec<KeyValue>,
+    bytes: usize,
+}
+
+impl Chunk {
+    fn push(&mut self, kv: KeyValue) {
+        self.bytes += kv.encoded_len();
+        self.kvs.push(kv);
+    }
 }
 
 impl RangeStream {
@@ -45,93 +85,108 @@ impl RangeStream {
     ) -> Result<Self, ReadError> {
         check::range_stream(request)?;
         let revision = reader.picture().resolve(request.revision)?;
+        let source = if request.sort_target == i32::from(pb::range_request::SortTarget::Key) {
+            let stretch = Stretch::new(Span::new(&request.key, &request.range_end));
+            Source::Keys(Scan::new(&stretch, revision))
+        } else {
+            Source::Whole(RangeWork::new(&reader.picture(), request)?)
+        };
+        let limit = match usize::try_from(request.limit) {
+            _ if request.count_only => 0,
+            Ok(0) | Err(_) => usize::MAX,
+            Ok(limit) => limit,
+        };
         Ok(Self {
             reader,
-            rest: Some(Stretch::new(Span::new(&request.key, &request.range_end))),
+            source,
             request: request.clone(),
-            revision,
             chunk_bytes,
             chunk_keys: CHUNK_KEYS_FIRST,
+            chunk: Chunk::default(),
+            ahead: None,
+            limit,
             returned: 0,
+            count: 0,
         })
     }
 
-    /// The next piece, in key order. Only the last has a header, `more` and `count`. A range by another target is sorted as
-    /// a whole, and so is one piece (etcd sorts each piece by itself, and loses its place).
+    /// The next piece, in key order. Only the last has a header, `more` and `count`.
     ///
     /// # Errors
     /// [`ReadError::Store`] only: the state is pinned, so a compaction meanwhile does not disturb it.
     pub fn next_chunk(&mut self) -> Result<Option<pb::RangeResponse>, ReadError> {
-        let Some(rest) = self.rest.take() else { return Ok(None) };
-        if self.request.sort_target != i32::from(pb::range_request::SortTarget::Key) {
-            return self.reader.range(&self.request).map(Some);
-        }
-        let keys_max = if self.request.count_only { 0 } else { self.chunk_keys };
-        let hits = self.hits(&rest, keys_max.min(self.limit_left()))?;
-        let mut chunk = pb::RangeResponse::default();
-        let bytes = self.fill(&mut chunk, hits)?;
-        self.returned += chunk.kvs.len();
-        self.grow(bytes);
-        let rest = chunk.kvs.last().map_or_else(|| rest.clone(), |kv| rest.after(&kv.key));
-        if !self.request.count_only && self.limit_left() > 0 && !self.hits(&rest, 1)?.is_empty() {
-            self.rest = Some(rest);
-        } else {
-            self.finish(&mut chunk, &rest)?;
-        }
-        Ok(Some(chunk))
-    }
-
-    /// How many pairs the limit still allows.
-    fn limit_left(&self) -> usize {
-        match usize::try_from(self.request.limit) {
-            Ok(0) | Err(_) => usize::MAX,
-            Ok(limit) => limit.saturating_sub(self.returned),
-        }
-    }
-
-    fn hits(&self, stretch: &Stretch, max: usize) -> Result<Vec<(Bytes, Stamp)>, Error> {
-        let mut hits = Vec::new();
-        if max == 0 {
-            return Ok(hits);
-        }
-        index::scan(&**self.reader.view(), stretch, self.revision, &mut |found| {
-            hits.push((found.key()?, found.stamp()?));
-            Ok(if hits.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-        })?;
-        Ok(hits)
-    }
-
-    /// Reads pairs until the budget is reached. Says how many bytes they take.
-    fn fill(
-        &self,
-        chunk: &mut pb::RangeResponse,
-        hits: Vec<(Bytes, Stamp)>,
-    ) -> Result<usize, ReadError> {
-        let picture = self.reader.picture();
-        let mut bytes = 0;
-        for (key, stamp) in hits {
-            let kv = range::pair(&picture, self.request.keys_only, key, stamp)?;
-            bytes += kv.encoded_len();
-            chunk.kvs.push(kv);
-            if bytes >= self.chunk_bytes {
-                break;
+        loop {
+            match self.advance(&mut Budget::unlimited())? {
+                StreamStep::Chunk(chunk) => return Ok(Some(chunk)),
+                StreamStep::Ended => return Ok(None),
+                StreamStep::Working => {}
             }
         }
-        Ok(bytes)
     }
 
-    fn grow(&mut self, bytes: usize) {
-        if bytes.saturating_mul(2) <= self.chunk_bytes {
-            self.chunk_keys = self.chunk_keys.saturating_mul(2).min(CHUNK_KEYS_MAX);
+    /// Goes on within `budget`, to the end of the next piece at most.
+    ///
+    /// # Errors
+    /// As [`RangeStream::next_chunk`].
+    pub fn advance(&mut self, budget: &mut Budget) -> Result<StreamStep, ReadError> {
+        match &mut self.source {
+            Source::Ended => Ok(StreamStep::Ended),
+            Source::Whole(work) => {
+                let end = work.advance(&self.reader.picture(), budget, &mut self.chunk.kvs)?;
+                let Some(end) = end else { return Ok(StreamStep::Working) };
+                self.source = Source::Ended;
+                let kvs = std::mem::take(&mut self.chunk.kvs);
+                Ok(StreamStep::Chunk(pb::RangeResponse { kvs, ..end }))
+            }
+            Source::Keys(_) => Ok(match self.fill(budget)? {
+                Pause::Spent => StreamStep::Working,
+                Pause::Stopped => StreamStep::Chunk(self.cut()),
+                Pause::Ended => StreamStep::Chunk(self.finish()),
+            }),
         }
     }
 
-    fn finish(&self, chunk: &mut pb::RangeResponse, rest: &Stretch) -> Result<(), Error> {
-        let left = index::count(&**self.reader.view(), rest, self.revision)?;
-        let returned = i64::try_from(self.returned).unwrap_or(i64::MAX);
-        chunk.header = Some(picture::header(self.reader.revision()));
-        chunk.count = returned.saturating_add(left);
-        chunk.more = left > 0 && !self.request.count_only;
-        Ok(())
+    /// Reads pairs until the chunk is full and there is one more, which is kept for the next.
+    fn fill(&mut self, budget: &mut Budget) -> Result<Pause, Error> {
+        let Source::Keys(scan) = &mut self.source else { return Ok(Pause::Ended) };
+        let (chunk, ahead, picture) = (&mut self.chunk, &mut self.ahead, self.reader.picture());
+        if let Some(kv) = ahead.take() {
+            chunk.push(kv);
+        }
+        scan.advance(picture.view, budget, &mut |found, budget| {
+            self.count += 1;
+            if self.returned >= self.limit {
+                return Ok(ControlFlow::Continue(()));
+            }
+            self.returned += 1;
+            let kv = range::found_pair(&picture, self.request.keys_only, found, budget)?;
+            if chunk.kvs.len() >= self.chunk_keys || chunk.bytes >= self.chunk_bytes {
+                *ahead = Some(kv);
+                return Ok(ControlFlow::Break(()));
+            }
+            chunk.push(kv);
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// The chunk, which another one follows.
+    fn cut(&mut self) -> pb::RangeResponse {
+        let chunk = std::mem::take(&mut self.chunk);
+        if chunk.bytes.saturating_mul(2) <= self.chunk_bytes {
+            self.chunk_keys = self.chunk_keys.saturating_mul(2).min(CHUNK_KEYS_MAX);
+        }
+        pb::RangeResponse { kvs: chunk.kvs, ..pb::RangeResponse::default() }
+    }
+
+    /// The last chunk.
+    fn finish(&mut self) -> pb::RangeResponse {
+        self.source = Source::Ended;
+        let left = self.count > i64::try_from(self.returned).unwrap_or(i64::MAX);
+        pb::RangeResponse {
+            header: Some(picture::header(self.reader.revision())),
+            kvs: std::mem::take(&mut self.chunk.kvs),
+            more: left && !self.request.count_only,
+            count: self.count,
+        }
     }
 }

@@ -6,38 +6,96 @@
 //!
 //! Source: etcd `server/etcdserver/txn/txn.go`.
 
-use quorate_proto::etcdserverpb::{self as pb, request_op::Request, response_op::Response};
+use quorate_proto::{
+    etcdserverpb::{self as pb, request_op::Request, response_op::Response},
+    mvccpb::KeyValue,
+};
 
 use crate::{
-    Error, ReadError, RequestError,
+    Budget, Error, ReadError, RequestError,
     change::Change,
     check,
+    compare::{self, CompareWork},
     picture::{self, Picture},
-    range,
+    range::RangeWork,
 };
 
 /// Which branch each transaction takes: first the outer one, then those nested in the branch taken, in order.
 type Path = Vec<bool>;
 
-/// Answers a transaction that only reads.
+/// Answers a transaction that only reads, at once.
 pub(crate) fn read(
     picture: &Picture<'_>,
     request: &pb::TxnRequest,
 ) -> Result<pb::TxnResponse, ReadError> {
-    if !check::is_read_only(request) {
-        return Err(RequestError::NotReadOnly.into());
+    let mut work = ReadWork::new(request)?;
+    loop {
+        if let Some(response) = work.advance(picture, &mut Budget::unlimited())? {
+            return Ok(response);
+        }
     }
-    check::txn(request, usize::MAX)?;
-    let succeeded = compare_all(picture, &request.compare)?;
-    let mut responses = Vec::new();
-    for op in branch(request, succeeded) {
-        let Some(Request::RequestRange(op)) = &op.request else {
-            return Err(RequestError::NotReadOnly.into());
-        };
-        check_revision(picture, op.revision)?;
-        responses.push(respond(Response::ResponseRange(range::range(picture, op)?)));
+}
+
+/// A transaction that only reads, slice by slice. Every call must see the same picture.
+#[derive(Debug)]
+pub(crate) struct ReadWork {
+    request: pb::TxnRequest,
+    compares: CompareWork,
+    succeeded: Option<bool>,
+    /// The range that is being answered, and its pairs so far.
+    range: Option<(RangeWork, Vec<KeyValue>)>,
+    responses: Vec<pb::ResponseOp>,
+}
+
+impl ReadWork {
+    /// Begins to answer.
+    pub(crate) fn new(request: &pb::TxnRequest) -> Result<Self, RequestError> {
+        if !check::is_read_only(request) {
+            return Err(RequestError::NotReadOnly);
+        }
+        check::txn(request, usize::MAX)?;
+        Ok(Self {
+            request: request.clone(),
+            compares: CompareWork::default(),
+            succeeded: None,
+            range: None,
+            responses: Vec::new(),
+        })
     }
-    Ok(pb::TxnResponse { header: Some(picture::header(picture.revision)), succeeded, responses })
+
+    /// Goes on within `budget`. Gives the answer when it is whole.
+    pub(crate) fn advance(
+        &mut self,
+        picture: &Picture<'_>,
+        budget: &mut Budget,
+    ) -> Result<Option<pb::TxnResponse>, ReadError> {
+        if self.succeeded.is_none() {
+            self.succeeded = self.compares.advance(picture, &self.request.compare, budget)?;
+        }
+        let Some(succeeded) = self.succeeded else { return Ok(None) };
+        while let Some(op) = branch(&self.request, succeeded).get(self.responses.len()) {
+            if budget.is_spent() {
+                return Ok(None);
+            }
+            let Some(Request::RequestRange(op)) = &op.request else {
+                return Err(RequestError::NotReadOnly.into());
+            };
+            let (work, kvs) = match &mut self.range {
+                Some(range) => range,
+                None => {
+                    check_revision(picture, op.revision)?;
+                    self.range.insert((RangeWork::new(picture, op)?, Vec::new()))
+                }
+            };
+            let Some(end) = work.advance(picture, budget, kvs)? else { return Ok(None) };
+            let kvs = std::mem::take(kvs);
+            self.range = None;
+            self.responses.push(respond(Response::ResponseRange(pb::RangeResponse { kvs, ..end })));
+        }
+        let responses = std::mem::take(&mut self.responses);
+        let header = Some(picture::header(picture.revision));
+        Ok(Some(pb::TxnResponse { header, succeeded, responses }))
+    }
 }
 
 /// Runs a transaction whose form has been checked.
@@ -53,17 +111,8 @@ pub(crate) fn write(
     Ok(response)
 }
 
-fn compare_all(picture: &Picture<'_>, compares: &[pb::Compare]) -> Result<bool, Error> {
-    for compare in compares {
-        if !picture.compare(compare)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 fn choose(picture: &Picture<'_>, request: &pb::TxnRequest, path: &mut Path) -> Result<(), Error> {
-    let succeeded = compare_all(picture, &request.compare)?;
+    let succeeded = compare::all_hold(picture, &request.compare)?;
     path.push(succeeded);
     for op in branch(request, succeeded) {
         if let Some(Request::RequestTxn(nested)) = &op.request {

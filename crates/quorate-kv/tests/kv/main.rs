@@ -20,6 +20,7 @@ mod leases;
 mod model;
 mod props;
 mod ranges;
+mod slices;
 mod streams;
 mod txns;
 mod world;
