@@ -12,7 +12,7 @@ use bytes::Bytes;
 use quorate_kv::{Command, HashKv, ReadError, Reader, Reply, RequestError};
 use quorate_proto::{etcdserverpb::Member, inspect::RaftResponse};
 
-use crate::watches::Watches;
+use crate::{fair::Permit, watches::Watches};
 
 /// A running member of a cluster, as its clients' requests see it. Cloning is cheap: clones share one server.
 ///
@@ -27,12 +27,17 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The newest Raft term this member knows, for response headers. Cheap: called for every response.
     fn raft_term(&self) -> u64;
 
-    /// Replicates `command` and resolves once this member has applied it.
+    /// Replicates `command` and resolves once this member has applied it. Keeps `admitted` until the proposal is answered, also
+    /// when nobody waits for the answer any more: that is how long it takes up room.
     ///
     /// # Errors
     /// [`ServerError::Request`] is a definite refusal. Of the others, only [`ServerError::TooManyRequests`],
     /// [`ServerError::RequestTooLarge`] and [`ServerError::NoLeader`] promise that the command was not carried out.
-    fn propose(&self, command: Command) -> impl Future<Output = Result<Reply, ServerError>> + Send;
+    fn propose(
+        &self,
+        command: Command,
+        admitted: Admitted,
+    ) -> impl Future<Output = Result<Reply, ServerError>> + Send;
 
     /// Resolves once [`Backend::reader`] shows everything that was acknowledged before this call, by any member.
     ///
@@ -97,6 +102,19 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn snapshot(&self) -> Result<SnapshotStream, ServerError>;
 }
 
+/// A proposal's leave to be on its way. It gives its room back when it is dropped.
+#[derive(Debug)]
+pub struct Admitted {
+    _room: Permit,
+    _heavy: Option<Permit>,
+}
+
+impl Admitted {
+    pub(crate) fn new(room: Permit, heavy: Option<Permit>) -> Self {
+        Self { _room: room, _heavy: heavy }
+    }
+}
+
 /// Who answers a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -143,7 +161,8 @@ pub struct LeaseTimeToLive {
 pub struct SnapshotStream {
     /// Bytes that `chunks` will yield in all, so that a client can show progress.
     pub size_bytes: u64,
-    /// The snapshot's bytes in order, in pieces of any size. Read on a thread that may block.
+    /// The snapshot's bytes in order, in chunks. Each is read on a thread that serves other clients too, so they are small:
+    /// some 64 KiB.
     pub chunks: Box<dyn Iterator<Item = Result<Bytes, ServerError>> + Send>,
 }
 
@@ -182,6 +201,9 @@ pub enum ServerError {
     /// The member is stopping.
     #[error("server stopped")]
     Stopped,
+    /// A transaction would look at more than this many keys while everybody waits; nothing was done.
+    #[error("transaction looks at more than {0} keys")]
+    TxnTooHeavy(u64),
     /// The encoded request is over the configured size; nothing was done.
     #[error("request is too large")]
     RequestTooLarge,

@@ -143,6 +143,9 @@ pub fn status_of(error: &ServerError) -> Status {
         ServerError::NotLeader => EtcdError::NotLeader,
         ServerError::NotSupportedForLearner => EtcdError::NotSupportedForLearner,
         ServerError::MemberNotFound => EtcdError::MemberNotFound,
+        ServerError::TxnTooHeavy(_) => {
+            return Status::new(Code::ResourceExhausted, format!("etcdserver: {error}"));
+        }
         ServerError::Unimplemented(what) => return Status::new(Code::Unimplemented, *what),
         ServerError::Internal(text) => return unnamed(text),
     };

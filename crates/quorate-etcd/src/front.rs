@@ -9,10 +9,12 @@ use std::{
 };
 
 use quorate_kv::{Command, Reply};
-use quorate_proto::etcdserverpb::ResponseHeader;
+use quorate_proto::etcdserverpb::{ResponseHeader, TxnRequest};
 
 use crate::{
-    backend::{Backend, ServerError},
+    backend::{Admitted, Backend, ServerError},
+    fair::{ClientId, Load, Permit},
+    limits::{Admission, Limits, PROPOSAL_BYTES},
     metrics::Metrics,
 };
 
@@ -34,6 +36,8 @@ pub struct Settings {
     pub election_timeout: Duration,
     /// How often an idle watch that asked for it is told how far it is; at least 100 ms.
     pub watch_progress_notify_interval: Duration,
+    /// How much clients may take.
+    pub limits: Limits,
 }
 
 impl Default for Settings {
@@ -45,6 +49,7 @@ impl Default for Settings {
             quota_backend_bytes: 2 << 30,
             election_timeout: Duration::from_secs(1),
             watch_progress_notify_interval: Duration::from_secs(600),
+            limits: Limits::default(),
         }
     }
 }
@@ -62,21 +67,62 @@ impl Settings {
     }
 }
 
-/// The server behind, the settings and the counters, shared by all connections.
+/// One client's way to the server behind: it shares the server, the settings and the counters with all others, and has a
+/// number of its own, by which turns are given to clients.
 #[derive(Debug)]
 pub struct Front<B> {
     pub(crate) backend: B,
-    pub(crate) settings: Settings,
+    pub(crate) settings: Arc<Settings>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) client: ClientId,
+    numbers: Arc<Numbers>,
+}
+
+/// What is numbered.
+#[derive(Debug)]
+struct Numbers {
     lease_ids: AtomicU64,
     streams: AtomicU32,
+    clients: AtomicU64,
 }
 
 impl<B: Backend> Front<B> {
     /// Puts a front door before `backend`.
     pub fn new(backend: B, settings: Settings, metrics: Arc<Metrics>) -> Self {
         let lease_ids = AtomicU64::new(first_lease_id(backend.identity().member_id));
-        Self { backend, settings, metrics, lease_ids, streams: AtomicU32::new(0) }
+        let (streams, clients) = (AtomicU32::new(0), AtomicU64::new(1));
+        Self {
+            backend,
+            admission: Arc::new(Admission::new(&settings.limits)),
+            settings: Arc::new(settings),
+            metrics,
+            client: 0,
+            numbers: Arc::new(Numbers { lease_ids, streams, clients }),
+        }
+    }
+
+    /// The same for another client: one connection.
+    #[must_use]
+    pub fn for_client(&self) -> Self {
+        Self {
+            backend: self.backend.clone(),
+            settings: Arc::clone(&self.settings),
+            metrics: Arc::clone(&self.metrics),
+            admission: Arc::clone(&self.admission),
+            client: self.numbers.clients.fetch_add(1, Relaxed),
+            numbers: Arc::clone(&self.numbers),
+        }
+    }
+
+    /// What clients take of each of the [`Limits`] now, by its name. All is nothing when no client asks for anything.
+    pub fn loads(&self) -> Vec<(&'static str, Load)> {
+        let watches = self.backend.watches();
+        let streams = watches.stats().streams;
+        let held = Load { used: watches.held_bytes(), waiting: 0 };
+        let streams = Load { used: streams as u64, waiting: 0 };
+        let watched = [("watch_bytes", held), ("watch_streams", streams)];
+        self.admission.loads().into_iter().chain(watched).collect()
     }
 
     /// A header at the newest revision applied here.
@@ -103,12 +149,36 @@ impl<B: Backend> Front<B> {
         });
     }
 
-    /// Proposes a command, unless it is too large.
+    /// Proposes a command, unless it is too large or would make everybody wait too long, when it is its client's turn.
     pub(crate) async fn propose(&self, command: Command) -> Result<Reply, ServerError> {
-        if command.record_len() > self.settings.max_request_bytes {
+        let bytes = command.record_len();
+        if bytes > self.settings.max_request_bytes {
             return Err(ServerError::RequestTooLarge);
         }
-        self.backend.propose(command).await
+        let heavy = if let Command::Txn(txn) = &command
+            && quorate_kv::looks_at_many(txn)
+        {
+            self.weigh(txn).await?
+        } else {
+            None
+        };
+        let weight = PROPOSAL_BYTES + bytes as u64;
+        let admitted = self.admission.proposals.acquire(self.client, weight)?.await;
+        self.backend.propose(command, Admitted::new(admitted, heavy)).await
+    }
+
+    /// Counts what a transaction will look at. One that looks at many keys is let in alone.
+    async fn weigh(&self, txn: &TxnRequest) -> Result<Option<Permit>, ServerError> {
+        let limits = &self.settings.limits;
+        let begin = || Ok(self.backend.reader().long_cost(txn, limits.txn_keys_max));
+        let keys = self.short_or_long(begin).await?.answer;
+        if keys > limits.txn_keys_max {
+            return Err(ServerError::TxnTooHeavy(limits.txn_keys_max));
+        }
+        if keys < limits.heavy_txn_keys {
+            return Ok(None);
+        }
+        Ok(Some(self.admission.heavy_txns.acquire(self.client, 1)?.await))
     }
 
     /// Waits until the newest reader may answer: at once for a serializable read.
@@ -118,12 +188,12 @@ impl<B: Backend> Front<B> {
 
     /// A number that tells watch streams apart; it may come again.
     pub(crate) fn next_stream_number(&self) -> u32 {
-        self.streams.fetch_add(1, Relaxed)
+        self.numbers.streams.fetch_add(1, Relaxed)
     }
 
     /// A positive lease id that no member of this cluster has picked before.
     pub(crate) fn next_lease_id(&self) -> i64 {
-        let raw = self.lease_ids.fetch_add(1, Relaxed) & (u64::MAX >> 1);
+        let raw = self.numbers.lease_ids.fetch_add(1, Relaxed) & (u64::MAX >> 1);
         i64::try_from(raw).map_or(1, |id| id.max(1))
     }
 }

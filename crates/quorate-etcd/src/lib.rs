@@ -6,18 +6,25 @@
 //! - [`handle`]: what each request does, message to message;
 //! - `grpc` and `http`: how requests come in and answers go out;
 //! - [`serve`]: sockets and threads;
+//! - [`Limits`], `fair` and `long_work`: how much clients may take, and in which order;
 //! - [`errors`]: the one table of codes and texts; [`metrics`]: what is counted; [`watches`]: the shared hub.
 //!
 //! Left out so far: TLS, authentication, membership changes, the JSON gateway, locks and elections.
 
 pub mod backend;
 pub mod errors;
+mod fair;
 mod front;
 mod grpc;
 pub mod handle;
 mod http;
+mod limits;
+mod long_work;
 pub mod metrics;
 pub mod serve;
+mod watch_history;
 pub mod watches;
 
+pub use fair::Load;
 pub use front::{Front, MESSAGE_OVERHEAD_BYTES, Settings};
+pub use limits::{Limits, PROPOSAL_BYTES};

@@ -9,26 +9,74 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Waker},
 };
 
 use parking_lot::Mutex;
 use quorate_kv::{
-    RevisionEvents,
+    Reader, RevisionEvents,
     watch::{StreamId, WatchHub, WatchLimits, WatchStats, WatchStream},
 };
+
+use crate::watch_history::{CachedHistory, HistoryCache};
 
 /// The watch hub of one server, with a wake-up for each stream.
 pub struct Watches {
     hub: Mutex<WatchHub>,
     slots: Mutex<BTreeMap<StreamId, Arc<WakeSlot>>>,
+    history: HistoryCache,
+    held_bytes: AtomicU64,
+    held_bytes_max: u64,
 }
+
+/// How much of storage is kept for watches that read the same: the value before an event, a stretch of history.
+const HISTORY_BYTES_MAX: usize = 8 << 20;
+
+/// What all streams may have taken and not yet sent before they take no more than one revision at a time.
+const HELD_BYTES_MAX: u64 = 64 << 20;
 
 impl Watches {
     /// A hub over a store that stands at `revision`.
     pub fn new(revision: i64, limits: WatchLimits) -> Self {
-        Self { hub: Mutex::new(WatchHub::new(revision, limits)), slots: Mutex::default() }
+        Self {
+            hub: Mutex::new(WatchHub::new(revision, limits)),
+            slots: Mutex::default(),
+            history: HistoryCache::new(HISTORY_BYTES_MAX),
+            held_bytes: AtomicU64::new(0),
+            held_bytes_max: HELD_BYTES_MAX,
+        }
+    }
+
+    /// The same, with other bounds on what is kept of history and on what all streams hold, in bytes.
+    #[must_use]
+    pub fn holding(self, history_bytes_max: usize, held_bytes_max: u64) -> Self {
+        let history = HistoryCache::new(history_bytes_max);
+        Self { history, held_bytes_max, ..self }
+    }
+
+    /// What all streams have taken and not yet sent, in bytes, roughly.
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes.load(Relaxed)
+    }
+
+    /// Whether streams should hold less.
+    pub(crate) fn is_full(&self) -> bool {
+        self.held_bytes() >= self.held_bytes_max
+    }
+
+    /// What a stream holds changes.
+    pub(crate) fn hold(&self, before: usize, now: usize) {
+        self.held_bytes.fetch_add(now as u64, Relaxed);
+        self.held_bytes.fetch_sub(before as u64, Relaxed);
+    }
+
+    /// History as `reader` shows it, through what is kept for all.
+    pub(crate) fn history<'a>(&'a self, reader: &'a Reader) -> CachedHistory<'a> {
+        CachedHistory { reader, cache: &self.history }
     }
 
     /// Takes in newly applied revisions, in order, and wakes the streams they concern.
@@ -43,6 +91,7 @@ impl Watches {
 
     /// Tells every stream that the store was replaced by a snapshot at `revision`. Its reader must be visible already.
     pub fn restored(&self, revision: i64) {
+        self.history.clear();
         let woken = self.hub.lock().restored(revision);
         self.wake(&woken);
     }

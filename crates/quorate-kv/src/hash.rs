@@ -192,13 +192,16 @@ fn begun(compact_revision: i64, hash_revision: i64) -> HashKv {
     HashKv { hash: crc32c::crc32c(BUCKET), compact_revision, hash_revision }
 }
 
+/// Gets a pair of a table.
+type VisitPair<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), Error> + 'a;
+
 /// Visits the pairs of a table behind `after`, within the budget. Whether the table has ended.
 fn table(
     view: &dyn View,
     table: Table,
     after: &mut Option<Vec<u8>>,
     budget: &mut Budget,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Error>,
+    visit: &mut VisitPair<'_>,
 ) -> Result<bool, Error> {
     let begun = after.take();
     let low = begun.as_deref().map_or(Bound::Unbounded, Bound::Excluded);

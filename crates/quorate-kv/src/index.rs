@@ -31,7 +31,7 @@ impl Found<'_> {
 }
 
 /// The `idx` keys that hold the versions of some user keys: from `low`, up to and without `high`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stretch {
     low: Vec<u8>,
     high: Option<Vec<u8>>,

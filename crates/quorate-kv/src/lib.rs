@@ -19,6 +19,7 @@ mod cache;
 mod change;
 mod command;
 mod compare;
+mod cost;
 mod error;
 mod hash;
 mod history;
@@ -42,6 +43,7 @@ pub mod watch;
 
 pub use budget::Budget;
 pub use command::{COMMAND_VERSION, Command};
+pub use cost::{LongCost, looks_at_many};
 pub use error::{Error, ReadError, RequestError};
 pub use lessor::Lessor;
 pub use long_read::{LongHash, LongRange, LongTxn};

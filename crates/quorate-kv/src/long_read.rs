@@ -32,9 +32,9 @@ impl LongRange {
         Ok(self.work.advance(&self.reader.picture(), budget, kvs)?)
     }
 
-    /// Bytes of the range that it holds itself, roughly: one that is sorted must see everything first.
+    /// Bytes of the answer so far, roughly: of the pairs that were given, and of what must be held until the order is known.
     pub fn held_bytes(&self) -> usize {
-        self.work.held_bytes()
+        self.work.bytes()
     }
 }
 
@@ -52,6 +52,11 @@ impl LongTxn {
     /// Those of a transaction's comparisons and ranges; see [`Reader::txn`].
     pub fn advance(&mut self, budget: &mut Budget) -> Result<Option<pb::TxnResponse>, ReadError> {
         self.work.advance(&self.reader.picture(), budget)
+    }
+
+    /// Bytes of the answer so far, roughly.
+    pub fn held_bytes(&self) -> usize {
+        self.work.bytes()
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) struct RangeWork {
     count: i64,
     /// Pairs given out, when they are given in key order.
     given: usize,
+    /// Bytes of the pairs that were read.
+    bytes: usize,
     /// Keys that the answer may hold, when they are not.
     hits: Vec<Hit>,
     sorted: Option<Sorted>,
@@ -87,6 +89,7 @@ impl RangeWork {
             request: request.clone(),
             count: 0,
             given: 0,
+            bytes: 0,
             hits: Vec::new(),
             sorted: None,
         })
@@ -113,11 +116,10 @@ impl RangeWork {
         self.read(picture, budget, kvs)
     }
 
-    /// Bytes that it holds of the range beside what it gave out.
-    pub(crate) fn held_bytes(&self) -> usize {
-        let values = self.sorted.as_ref().and_then(|sorted| sorted.by_value.as_ref());
-        let values = values.map_or(0, |kvs| kvs.iter().map(|kv| kv.value.len()).sum());
-        self.hits.len() * size_of::<Hit>() + values
+    /// Bytes of the answer so far, given out or not, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        let waiting = self.sorted.as_ref().map_or(self.hits.len(), |sorted| sorted.hits.len());
+        self.bytes + waiting * size_of::<Hit>()
     }
 
     fn scan(
@@ -126,7 +128,7 @@ impl RangeWork {
         budget: &mut Budget,
         kvs: &mut Vec<KeyValue>,
     ) -> Result<Pause, Error> {
-        let Self { request, scan, in_order, limit, count, given, hits, .. } = self;
+        let Self { request, scan, in_order, limit, count, given, bytes, hits, .. } = self;
         let hits_max = hits_max(request);
         scan.advance(picture.view, budget, &mut |found, budget| {
             *count += 1;
@@ -137,7 +139,9 @@ impl RangeWork {
                 }
             } else if !request.count_only && *given < *limit {
                 *given += 1;
-                kvs.push(found_pair(picture, request.keys_only, found, budget)?);
+                let kv = found_pair(picture, request.keys_only, found, budget)?;
+                *bytes += pair_bytes(&kv);
+                kvs.push(kv);
             }
             Ok(ControlFlow::Continue(()))
         })
@@ -162,12 +166,13 @@ impl RangeWork {
         budget: &mut Budget,
         kvs: &mut Vec<KeyValue>,
     ) -> Result<Option<pb::RangeResponse>, Error> {
-        let Self { request, limit, sorted, .. } = self;
+        let Self { request, limit, bytes, sorted, .. } = self;
         let Some(sorted) = sorted else { return Ok(None) };
         let whole = sorted.by_value.is_some();
         for Hit { key, stamp } in sorted.hits.by_ref() {
             let kv = pair(picture, request.keys_only && !whole, key, stamp)?;
             budget.spend_lookup(kv.value.len());
+            *bytes += pair_bytes(&kv);
             sorted.by_value.as_mut().unwrap_or(&mut *kvs).push(kv);
             if budget.is_spent() {
                 return Ok(None);
@@ -259,6 +264,11 @@ fn sort_by_value(
         }
     }
     kvs
+}
+
+/// What a pair takes in an answer, roughly.
+fn pair_bytes(kv: &KeyValue) -> usize {
+    kv.key.len() + kv.value.len() + size_of::<KeyValue>()
 }
 
 /// The pair of a key that a scan came by.

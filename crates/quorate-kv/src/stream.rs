@@ -58,7 +58,7 @@ enum Source {
     Keys(Scan),
     /// A range by another target: it is sorted as a whole, and so is one chunk (etcd sorts each chunk by itself, and loses
     /// its place).
-    Whole(RangeWork),
+    Whole(Box<RangeWork>),
     /// The last chunk is out.
     Ended,
 }
@@ -89,7 +89,7 @@ impl RangeStream {
             let stretch = Stretch::new(Span::new(&request.key, &request.range_end));
             Source::Keys(Scan::new(&stretch, revision))
         } else {
-            Source::Whole(RangeWork::new(&reader.picture(), request)?)
+            Source::Whole(Box::new(RangeWork::new(&reader.picture(), request)?))
         };
         let limit = match usize::try_from(request.limit) {
             _ if request.count_only => 0,

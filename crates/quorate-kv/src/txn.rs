@@ -45,6 +45,8 @@ pub(crate) struct ReadWork {
     /// The range that is being answered, and its pairs so far.
     range: Option<(RangeWork, Vec<KeyValue>)>,
     responses: Vec<pb::ResponseOp>,
+    /// Bytes of those.
+    bytes: usize,
 }
 
 impl ReadWork {
@@ -60,6 +62,7 @@ impl ReadWork {
             succeeded: None,
             range: None,
             responses: Vec::new(),
+            bytes: 0,
         })
     }
 
@@ -80,14 +83,16 @@ impl ReadWork {
             let Some(Request::RequestRange(op)) = &op.request else {
                 return Err(RequestError::NotReadOnly.into());
             };
-            let (work, kvs) = match &mut self.range {
-                Some(range) => range,
-                None => {
-                    check_revision(picture, op.revision)?;
-                    self.range.insert((RangeWork::new(picture, op)?, Vec::new()))
-                }
+            if self.range.is_none() {
+                check_revision(picture, op.revision)?;
+            }
+            let (work, kvs) = if let Some(range) = &mut self.range {
+                range
+            } else {
+                self.range.insert((RangeWork::new(picture, op)?, Vec::new()))
             };
             let Some(end) = work.advance(picture, budget, kvs)? else { return Ok(None) };
+            self.bytes += work.bytes();
             let kvs = std::mem::take(kvs);
             self.range = None;
             self.responses.push(respond(Response::ResponseRange(pb::RangeResponse { kvs, ..end })));
@@ -95,6 +100,11 @@ impl ReadWork {
         let responses = std::mem::take(&mut self.responses);
         let header = Some(picture::header(picture.revision));
         Ok(Some(pb::TxnResponse { header, succeeded, responses }))
+    }
+
+    /// Bytes of the answer so far, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes + self.range.as_ref().map_or(0, |(work, _)| work.bytes())
     }
 }
 

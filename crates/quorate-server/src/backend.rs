@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use quorate_etcd::{
-    backend::{Backend, Identity, LeaseTimeToLive, ServerError, SnapshotStream, Status},
+    backend::{Admitted, Backend, Identity, LeaseTimeToLive, ServerError, SnapshotStream, Status},
     metrics::Gauge,
     watches::Watches,
 };
@@ -21,7 +21,7 @@ use quorate_proto::{
     inspect::RaftResponse,
 };
 use quorate_raft::{Mono, NodeId};
-use quorate_storage::snapshot::{CHUNK_BYTES, SnapshotHead, SnapshotWriter};
+use quorate_storage::snapshot::{SnapshotHead, SnapshotWriter};
 
 use crate::{
     bugs::Bug,
@@ -35,6 +35,9 @@ use crate::{
 
 /// How long to wait before asking the leader again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// What a snapshot for a client grows by in one go: a serving thread reads it.
+const CLIENT_CHUNK_BYTES: usize = 64 << 10;
 
 /// A handle on the server, one for each connection.
 #[derive(Clone, Debug)]
@@ -54,11 +57,11 @@ impl Backend for Handle {
         self.0.standing.term().0
     }
 
-    async fn propose(&self, command: Command) -> Result<Reply, ServerError> {
+    async fn propose(&self, command: Command, admitted: Admitted) -> Result<Reply, ServerError> {
         self.check_room(&command)?;
         let slot = Slot::here();
         let _counted = Counted::new(&self.0.metrics.proposals_pending);
-        self.0.propose(&command, Scope::Anywhere, Some(Waiter::Task(Arc::clone(&slot))));
+        self.0.propose_admitted(&command, Waiter::Task(Arc::clone(&slot)), admitted);
         Wait(slot).await
     }
 
@@ -154,7 +157,8 @@ impl Backend for Handle {
         let head = SnapshotHead { index: applied.index, term: applied.term, header: Bytes::new() };
         let view = Arc::clone(reader.view());
         let salt = self.0.vfs.random().map_err(|error| ServerError::Internal(error.to_string()))?;
-        let mut writer = SnapshotWriter::new(view, TABLES.to_vec(), head, (CHUNK_BYTES, salt));
+        let mut writer =
+            SnapshotWriter::new(view, TABLES.to_vec(), head, (CLIENT_CHUNK_BYTES, salt));
         let next = move || match writer.next_chunk() {
             Ok(chunk) => chunk.map(|chunk| Ok(chunk.bytes)),
             Err(error) => Some(Err(ServerError::Internal(error.to_string()))),
@@ -188,6 +192,11 @@ impl Handle {
             Err(_) => server.announce_when_ready(announce),
         };
         self.0.raft.put(RaftInput::Read(Waiter::Call(Box::new(then))));
+    }
+
+    /// How many proposals of this member's clients wait for their answer, whether the clients do or not.
+    pub fn proposals_waiting(&self) -> usize {
+        self.0.pending.of_clients()
     }
 
     /// Asks the Raft side to keep a flight recording: `flight/NNNNNNNN-asked.flight` in the data directory, soon.

@@ -22,6 +22,10 @@ pub enum Bug {
     InstallByIndex,
     /// Of leases that are renewed together only the first is, and all are told so.
     RenewalsShort,
+    /// A proposal whose answer is still open takes up no room: a client that takes its requests back has any number in flight.
+    RoomGivenBackEarly,
+    /// The room that a proposal takes up is never given back.
+    RoomKept,
 }
 
 impl Shared {

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use quorate_etcd::serve::ListenAddress;
+use quorate_etcd::{Limits, serve::ListenAddress};
 
 /// The settings of one server process.
 #[derive(Clone, Debug)]
@@ -38,6 +38,10 @@ pub struct ServerConfig {
     pub max_request_bytes: u32,
     /// The most operations in one transaction.
     pub max_txn_ops: usize,
+    /// How many threads serve clients; 0: one for each core.
+    pub client_threads: usize,
+    /// How much clients may take.
+    pub limits: Limits,
     /// When old revisions are dropped without being asked.
     pub auto_compaction: AutoCompaction,
     /// How often an idle watch that asked for it is told how far it is.
@@ -102,6 +106,8 @@ impl Default for ServerConfig {
             quota_backend_bytes: 0,
             max_request_bytes: 3 << 19,
             max_txn_ops: 128,
+            client_threads: 0,
+            limits: Limits::default(),
             auto_compaction: AutoCompaction::Off,
             watch_progress_notify_interval: Duration::from_secs(600),
             reported_version: "3.7.1".into(),

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
-use quorate_etcd::backend::ServerError;
+use quorate_etcd::backend::{Admitted, ServerError};
 use quorate_kv::{Command, Reply};
 use quorate_node::{ENVELOPE_BYTES, Envelope, Proposal, Scope};
 use quorate_raft::NodeId;
@@ -51,12 +51,15 @@ impl<T> fmt::Debug for Waiter<T> {
     }
 }
 
+/// Who waits for a proposal, and the room that it takes up until it is answered, if it is a client's.
+type Open = (Waiter<Reply>, Option<Admitted>);
+
 /// The waiting proposals of this process.
 #[derive(Debug)]
 pub(crate) struct Pending {
     me: NodeId,
     next: AtomicU64,
-    waiters: Mutex<HashMap<u64, Waiter<Reply>>>,
+    waiters: Mutex<HashMap<u64, Open>>,
 }
 
 impl Pending {
@@ -65,13 +68,8 @@ impl Pending {
         Self { me, next: AtomicU64::new(first), waiters: Mutex::default() }
     }
 
-    /// Seals a command under a new sequence, and remembers who waits for it.
-    pub(crate) fn open(
-        &self,
-        command: &Command,
-        scope: Scope,
-        waiter: Option<Waiter<Reply>>,
-    ) -> Proposal {
+    /// Seals a command under a new sequence, and remembers who waits for it, and the room that it takes until then.
+    pub(crate) fn open(&self, command: &Command, scope: Scope, waiter: Option<Open>) -> Proposal {
         let sequence = self.next.fetch_add(1, Relaxed);
         if let Some(waiter) = waiter {
             self.waiters.lock().insert(sequence, waiter);
@@ -82,9 +80,15 @@ impl Pending {
     /// Gives one outcome.
     pub(crate) fn close(&self, sequence: u64, outcome: Outcome, batch: &mut WakeBatch) {
         let waiter = self.waiters.lock().remove(&sequence);
-        if let Some(waiter) = waiter {
+        if let Some((waiter, _room)) = waiter {
             waiter.give(outcome, batch);
         }
+    }
+
+    /// How many of clients wait.
+    pub(crate) fn of_clients(&self) -> usize {
+        let waiters = self.waiters.lock();
+        waiters.values().filter(|(waiter, _)| matches!(waiter, Waiter::Task(_))).count()
     }
 
     /// Gives many outcomes with one lock.
@@ -95,7 +99,7 @@ impl Pending {
             .filter_map(|(sequence, outcome)| Some((waiters.remove(&sequence)?, outcome)))
             .collect();
         drop(waiters);
-        for (waiter, outcome) in found {
+        for ((waiter, _room), outcome) in found {
             waiter.give(outcome, batch);
         }
     }
@@ -105,7 +109,7 @@ impl Pending {
         let waiters = std::mem::take(&mut *self.waiters.lock());
         let mut batch = WakeBatch::default();
         let all: Vec<_> = waiters.into_values().collect();
-        for waiter in all {
+        for (waiter, _room) in all {
             waiter.give(Err(ServerError::Stopped), &mut batch);
         }
     }

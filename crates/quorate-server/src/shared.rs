@@ -14,7 +14,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use quorate_etcd::{backend::ServerError, metrics::Metrics, watches::Watches};
+use quorate_etcd::{
+    backend::{Admitted, ServerError},
+    metrics::Metrics,
+    watches::Watches,
+};
 use quorate_kv::{Command, Lessor, Reader, Reply};
 use quorate_node::{Apply, NodeEvent, PeerMessage, ProposeError, RoleChange, Scope};
 use quorate_proto::inspect::RaftResponse;
@@ -23,6 +27,7 @@ use quorate_storage::vfs::Vfs;
 
 use crate::{
     ServerConfig,
+    bugs::Bug,
     clock::Clock,
     hashes::CompactionHashes,
     identity::Identity,
@@ -102,7 +107,25 @@ pub(crate) struct Shared {
 impl Shared {
     /// Proposes a command of this server itself; nobody waits for it, or somebody does something short.
     pub(crate) fn propose(&self, command: &Command, scope: Scope, waiter: Option<Waiter<Reply>>) {
-        let proposal = self.pending.open(command, scope, waiter);
+        let proposal = self.pending.open(command, scope, waiter.map(|waiter| (waiter, None)));
+        self.raft.put(RaftInput::Event(NodeEvent::Propose { group: GROUP, proposal }));
+    }
+
+    /// Proposes a client's command.
+    pub(crate) fn propose_admitted(
+        &self,
+        command: &Command,
+        waiter: Waiter<Reply>,
+        admitted: Admitted,
+    ) {
+        let mut room = Some(admitted);
+        if self.makes(Bug::RoomGivenBackEarly) {
+            room = None;
+        }
+        if self.makes(Bug::RoomKept) {
+            room.take().into_iter().for_each(std::mem::forget);
+        }
+        let proposal = self.pending.open(command, Scope::Anywhere, Some((waiter, room)));
         self.raft.put(RaftInput::Event(NodeEvent::Propose { group: GROUP, proposal }));
     }
 

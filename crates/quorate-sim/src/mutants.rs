@@ -149,6 +149,8 @@ pub const CATALOGUE: &[Mutant] = &[
     of(210, "after a crash in an install, log and state are compared by index alone", "Quorate"),
     of(211, "whoever forges headers of the log knows its salt", "Quorate"),
     of(260, "of leases renewed together only the first is", "this code, when it learnt to"),
+    of(250, "a request that was taken back takes up no room", "CVE-2023-44487, rapid reset"),
+    of(251, "what a request takes up is not given back", "Quorate, hash and snapshot floods"),
 ];
 
 /// Who convicted a mutant.

@@ -11,6 +11,8 @@ use http::{HeaderMap, HeaderValue};
 use hyper::body::{Body, Frame, SizeHint};
 use tonic::Status;
 
+use super::segments::Segments;
+
 /// A body made by a stream of messages.
 pub(crate) type StreamBody = Pin<Box<dyn Body<Data = Bytes, Error = Infallible> + Send>>;
 
@@ -19,7 +21,7 @@ pub(crate) enum ReplyBody {
     /// Nothing: the headers say it all.
     Empty,
     /// One gRPC message, then the trailers of success.
-    Message(Bytes),
+    Message(Segments),
     /// The trailers of success.
     Success,
     /// Messages, then trailers.
@@ -40,7 +42,11 @@ impl Body for ReplyBody {
             return body.as_mut().poll_frame(cx);
         }
         let (next, frame) = match std::mem::replace(&mut *self, Self::Empty) {
-            Self::Message(message) => (Self::Success, Some(Frame::data(message))),
+            Self::Message(mut message) => match message.pop() {
+                Some(piece) if message.is_empty() => (Self::Success, Some(Frame::data(piece))),
+                Some(piece) => (Self::Message(message), Some(Frame::data(piece))),
+                None => (Self::Empty, Some(Frame::trailers(success()))),
+            },
             Self::Success => (Self::Empty, Some(Frame::trailers(success()))),
             Self::Plain(bytes) => (Self::Empty, Some(Frame::data(bytes))),
             Self::Empty | Self::Stream(_) => (Self::Empty, None),

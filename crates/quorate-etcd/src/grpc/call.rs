@@ -17,10 +17,12 @@ use super::{
     leader::{self, LeaderGuard},
     method::{self, Method},
     reply::{self, Streamed},
+    segments::Segments,
 };
 use crate::{
     backend::Backend,
     errors::EtcdError,
+    fair::Permit,
     front::Front,
     handle::{
         cluster, health, inspect, kv,
@@ -28,6 +30,7 @@ use crate::{
         maintenance, range_stream, snapshot,
         watch::WatchSession,
     },
+    long_work::Roomy,
 };
 
 /// Answers a gRPC call.
@@ -96,7 +99,9 @@ where
         match method {
             Method::Range => {
                 let request = self.message().await?;
-                Ok(done(&front, method, &kv::range(&front, request).await?))
+                let Roomy { answer: (end, pairs), room } = kv::range_into(&front, request).await?;
+                front.metrics.grpc.handled(method, Code::Ok);
+                Ok(roomy(&front, Segments::into_range(pairs, &end), room))
             }
             Method::Put => {
                 let request = self.message().await?;
@@ -104,7 +109,11 @@ where
             }
             Method::Txn => {
                 let request = self.message().await?;
-                Ok(done(&front, method, &kv::txn(&front, request).await?))
+                let Roomy { answer, room } = kv::txn_with_room(&front, request).await?;
+                front.metrics.grpc.handled(method, Code::Ok);
+                let mut message = Segments::default();
+                message.push_framed(&answer);
+                Ok(roomy(&front, message, room))
             }
             Method::Watch => {
                 let guard = self.guard();
@@ -178,7 +187,7 @@ where
                 stream(front, method, chunks, guard)
             }
             Method::Snapshot => {
-                let pieces = snapshot::snapshot(front, self.message().await?)?;
+                let pieces = snapshot::snapshot(front, self.message().await?).await?;
                 stream(front, method, pieces, guard)
             }
             Method::HealthCheck => {
@@ -227,9 +236,21 @@ where
 }
 
 /// Counts and encodes the answer to a unary call.
-fn done<B: Backend, M: Message>(front: &Front<B>, method: Method, answer: &M) -> ReplyBody {
+fn done<B: Backend, M: Message + 'static>(
+    front: &Front<B>,
+    method: Method,
+    answer: &M,
+) -> ReplyBody {
     front.metrics.grpc.handled(method, Code::Ok);
     reply::message(answer)
+}
+
+/// The answer to a unary call, which may be large.
+fn roomy<B: Backend>(front: &Front<B>, message: Segments, room: Option<Permit>) -> ReplyBody {
+    match room {
+        Some(room) => reply::large(message, room, front.settings.limits.stall_max),
+        None => ReplyBody::Message(message),
+    }
 }
 
 /// Streams the answer to a call.

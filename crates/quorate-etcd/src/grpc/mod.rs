@@ -16,3 +16,4 @@ pub(crate) mod encoding;
 pub(crate) mod leader;
 pub(crate) mod method;
 pub(crate) mod reply;
+mod segments;

@@ -4,10 +4,11 @@ use std::{
     convert::Infallible,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE};
 use hyper::body::{Body, Frame};
 use prost::Message;
@@ -16,20 +17,76 @@ use tonic::{Code, Status};
 
 use super::{
     body::{ReplyBody, success},
-    deframe::PREFIX_BYTES,
     leader::LeaderGuard,
     method::Method,
+    segments::Segments,
 };
-use crate::{backend::Backend, front::Front};
+use crate::{
+    backend::{Backend, ServerError},
+    fair::Permit,
+    front::Front,
+    handle::stall::StallGuard,
+};
 
 /// Messages that are ready are put into one frame until it has this size.
 const FRAME_BYTES: usize = 32 * 1024;
 
 /// A response with one message.
-pub(crate) fn message<M: Message>(message: &M) -> ReplyBody {
-    let mut out = BytesMut::with_capacity(PREFIX_BYTES + message.encoded_len());
-    append(&mut out, message);
-    ReplyBody::Message(out.freeze())
+pub(crate) fn message<M: Message + 'static>(message: &M) -> ReplyBody {
+    let mut out = Segments::default();
+    out.push_framed(message);
+    ReplyBody::Message(out)
+}
+
+/// A response with one large message. Its room is given back as the client takes it, and taken away from a client that
+/// takes nothing.
+pub(crate) fn large(message: Segments, room: Permit, stall_max: Duration) -> ReplyBody {
+    let pieces = LargePieces { message, room };
+    ReplyBody::Stream(Box::pin(LargeBody(Some(StallGuard::new(pieces, stall_max)))))
+}
+
+/// What is left of a large message.
+#[derive(Debug)]
+struct LargePieces {
+    message: Segments,
+    room: Permit,
+}
+
+impl Stream for LargePieces {
+    type Item = Result<Bytes, ServerError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let piece = self.message.pop();
+        let left = self.message.len() as u64;
+        self.room.set_weight(left);
+        Poll::Ready(piece.map(Ok))
+    }
+}
+
+/// A large message, then its trailers.
+struct LargeBody(Option<StallGuard<LargePieces>>);
+
+impl Body for LargeBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(pieces) = &mut self.0 else { return Poll::Ready(None) };
+        let status = match ready!(Pin::new(pieces).poll_next(cx)) {
+            Some(Ok(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+            Some(Err(error)) => Some(Status::from(error)),
+            None => None,
+        };
+        self.0 = None;
+        Poll::Ready(Some(Ok(Frame::trailers(status.map_or_else(success, |status| {
+            let mut trailers = HeaderMap::with_capacity(2);
+            write_status(&status, &mut trailers);
+            trailers
+        })))))
+    }
 }
 
 /// A successful response's head around `body`.
@@ -53,22 +110,14 @@ fn write_status(status: &Status, headers: &mut HeaderMap) {
     }
 }
 
-/// Appends a message with its prefix.
-fn append<M: Message>(out: &mut BytesMut, message: &M) {
-    let len = message.encoded_len();
-    out.reserve(PREFIX_BYTES + len);
-    out.put_u8(0);
-    out.put_u32(u32::try_from(len).unwrap_or(u32::MAX));
-    // A buffer that grows has room for everything.
-    let _ = message.encode(out);
-}
-
 /// The body of a streamed response: its messages, then the trailers with the status.
 pub(crate) struct Streamed<B: Backend, S> {
     front: Arc<Front<B>>,
     method: Method,
     messages: S,
     leader: Option<LeaderGuard<B>>,
+    /// Made, and not yet sent.
+    made: Segments,
     /// How it ended, once it has: told in the trailers.
     ended: Option<Result<(), Status>>,
     /// The trailers are out.
@@ -84,7 +133,8 @@ impl<B: Backend, S> Streamed<B, S> {
         leader: Option<LeaderGuard<B>>,
     ) -> Self {
         let front = Arc::clone(front);
-        Self { front, method, messages, leader, ended: None, finished: false }
+        let made = Segments::default();
+        Self { front, method, messages, leader, made, ended: None, finished: false }
     }
 
     /// Counts the end of the call, once.
@@ -114,20 +164,19 @@ impl<B, S, M, E> Streamed<B, S>
 where
     B: Backend,
     S: Stream<Item = Result<M, E>> + Unpin,
-    M: Message,
+    M: Message + 'static,
     E: Into<Status>,
 {
-    /// Gathers the messages that are ready into one frame. Empty if there is none now, or no more.
-    fn gather(&mut self, cx: &mut Context<'_>) -> Bytes {
-        let mut frame = BytesMut::new();
+    /// Gathers the messages that are ready, until there is a frame's worth of them. None if there is none now, or no more.
+    fn gather(&mut self, cx: &mut Context<'_>) {
         let mut count = 0;
-        while frame.len() < FRAME_BYTES && self.ended.is_none() {
+        while self.made.len() < FRAME_BYTES && self.ended.is_none() {
             match Pin::new(&mut self.messages).poll_next(cx) {
                 Poll::Pending => break,
                 Poll::Ready(None) => self.ended = Some(Ok(())),
                 Poll::Ready(Some(Err(error))) => self.ended = Some(Err(error.into())),
                 Poll::Ready(Some(Ok(message))) => {
-                    append(&mut frame, &message);
+                    self.made.push_framed(&message);
                     count += 1;
                 }
             }
@@ -135,7 +184,6 @@ where
         if let Some(metrics) = self.front.metrics.grpc.method(self.method) {
             metrics.sent.add(count);
         }
-        frame.freeze()
     }
 }
 
@@ -143,7 +191,7 @@ impl<B, S, M, E> Body for Streamed<B, S>
 where
     B: Backend,
     S: Stream<Item = Result<M, E>> + Send + Unpin,
-    M: Message,
+    M: Message + 'static,
     E: Into<Status>,
 {
     type Data = Bytes;
@@ -162,9 +210,11 @@ where
         {
             this.ended = Some(Err(status));
         }
-        let frame = this.gather(cx);
-        if !frame.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(frame))));
+        if this.made.is_empty() {
+            this.gather(cx);
+        }
+        if let Some(piece) = this.made.pop() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         match this.ended.take() {
             Some(end) => Poll::Ready(Some(Ok(Frame::trailers(this.trailers(&end))))),

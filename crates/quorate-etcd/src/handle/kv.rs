@@ -6,32 +6,36 @@ use quorate_proto::etcdserverpb::{
     PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 
-use super::range_stream::{self, CHUNK_BYTES};
 use crate::{
     backend::{Backend, ServerError},
     front::{Front, proposed},
+    long_work::{Pairs, RangeInto, Roomy},
 };
-
-/// A range that may hold more keys than this is read in pieces, between which other requests get their turn.
-const KEYS_AT_ONCE_MAX: i64 = 1000;
 
 /// Answers a range; a linearizable one after a read barrier.
 ///
 /// # Errors
-/// Those of [`check::range`], of a read barrier and of the read.
+/// Those of [`check::range`], of a read barrier and of the read; [`ServerError::TooManyRequests`] when too many long reads
+/// wait.
 pub async fn range<B: Backend>(
     front: &Front<B>,
     request: RangeRequest,
 ) -> Result<RangeResponse, ServerError> {
+    let (end, kvs) = range_into::<_, Vec<_>>(front, request).await?.answer;
+    Ok(RangeResponse { kvs, ..end })
+}
+
+/// The same, with the pairs put where they are wanted as they come.
+pub(crate) async fn range_into<B: Backend, P: Pairs>(
+    front: &Front<B>,
+    request: RangeRequest,
+) -> Result<Roomy<(RangeResponse, P)>, ServerError> {
     check::range(&request)?;
     front.settle(request.serializable).await?;
-    let mut response = if may_be_large(&request) {
-        range_in_pieces(front, &request).await?
-    } else {
-        front.backend.reader().range(&request)?
-    };
-    front.complete(&mut response.header);
-    Ok(response)
+    let begin = || Ok(RangeInto::new(front.backend.reader().long_range(&request)?));
+    let mut found = front.short_or_long(begin).await?;
+    front.complete(&mut found.answer.0.header);
+    Ok(found)
 }
 
 /// Sets a key.
@@ -66,14 +70,23 @@ pub async fn txn<B: Backend>(
     front: &Front<B>,
     request: TxnRequest,
 ) -> Result<TxnResponse, ServerError> {
+    Ok(txn_with_room(front, request).await?.answer)
+}
+
+/// The same, with the room that a large answer takes.
+pub(crate) async fn txn_with_room<B: Backend>(
+    front: &Front<B>,
+    request: TxnRequest,
+) -> Result<Roomy<TxnResponse>, ServerError> {
     check::txn(&request, front.settings.max_txn_ops)?;
     if check::is_read_only(&request) {
         front.settle(check::is_serializable(&request)).await?;
-        let mut response = front.backend.reader().txn(&request)?;
-        front.complete(&mut response.header);
-        return Ok(response);
+        let begin = || front.backend.reader().long_txn(&request);
+        let mut found = front.short_or_long(begin).await?;
+        front.complete(&mut found.answer.header);
+        return Ok(found);
     }
-    Ok(proposed!(front, Txn, request))
+    Ok(Roomy { answer: proposed!(front, Txn, request), room: None })
 }
 
 /// Forgets history below a revision. A physical one is answered once this member has removed it.
@@ -89,29 +102,4 @@ pub async fn compact<B: Backend>(
         front.backend.purged(request.revision).await?;
     }
     Ok(response)
-}
-
-/// Whether a range is worth reading in pieces, and can be.
-fn may_be_large(request: &RangeRequest) -> bool {
-    let many = request.limit <= 0 || request.limit > KEYS_AT_ONCE_MAX;
-    many && !request.range_end.is_empty()
-        && !request.count_only
-        && check::range_stream(request).is_ok()
-}
-
-/// Reads a range over one state, piece by piece, giving way to other requests in between.
-async fn range_in_pieces<B: Backend>(
-    front: &Front<B>,
-    request: &RangeRequest,
-) -> Result<RangeResponse, ServerError> {
-    let mut pieces = range_stream::pieces(front, request, CHUNK_BYTES)?;
-    let mut whole = RangeResponse::default();
-    while let Some(mut piece) = pieces.next_chunk()? {
-        whole.kvs.append(&mut piece.kvs);
-        if piece.header.is_some() {
-            return Ok(RangeResponse { kvs: whole.kvs, ..piece });
-        }
-        tokio::task::yield_now().await;
-    }
-    Ok(whole)
 }

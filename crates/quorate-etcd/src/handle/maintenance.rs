@@ -2,7 +2,6 @@
 //!
 //! Left out: moving leadership and downgrades.
 
-use quorate_kv::Reader;
 use quorate_proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
     DowngradeInfo, HashKvRequest, HashKvResponse, HashRequest, HashResponse, StatusRequest,
@@ -68,14 +67,15 @@ pub fn defragment(_: DefragmentRequest) -> DefragmentResponse {
 /// Hashes the whole replicated state of this member, as it is.
 ///
 /// # Errors
-/// [`ServerError::Internal`] when the state can't be read.
+/// [`ServerError::Internal`] when the state can't be read; [`ServerError::TooManyRequests`] when too many wait.
 pub async fn hash<B: Backend>(
     front: &Front<B>,
     _: HashRequest,
 ) -> Result<HashResponse, ServerError> {
+    let _open = front.admission.hashes.acquire(front.client, 1)?.await;
     let reader = front.backend.reader();
     let revision = reader.revision();
-    let hash = long_read(reader, |reader| Ok(reader.hash()?)).await?;
+    let hash = front.in_turn(&mut reader.long_hash()?).await?.hash;
     Ok(HashResponse { header: Some(front.header_at(revision)), hash })
 }
 
@@ -83,16 +83,17 @@ pub async fn hash<B: Backend>(
 /// compaction it is what it was before that compaction.
 ///
 /// # Errors
-/// Those of [`Reader::hash_kv`].
+/// Those of [`Reader::hash_kv`](quorate_kv::Reader::hash_kv), and as [`hash`].
 pub async fn hash_kv<B: Backend>(
     front: &Front<B>,
     request: HashKvRequest,
 ) -> Result<HashKvResponse, ServerError> {
+    let _open = front.admission.hashes.acquire(front.client, 1)?.await;
     let reader = front.backend.reader();
     let revision = reader.revision();
     let hashed = match front.backend.compaction_hash(request.revision) {
         Some(kept) => kept,
-        None => long_read(reader, move |reader| Ok(reader.hash_kv(request.revision)?)).await?,
+        None => front.in_turn(&mut reader.long_hash_kv(request.revision)?).await?,
     };
     Ok(HashKvResponse {
         header: Some(front.header_at(revision)),
@@ -106,18 +107,6 @@ pub async fn hash_kv<B: Backend>(
 fn alarm_text(alarm: &AlarmMember) -> String {
     let kind = AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
     format!("memberID:{} alarm:{kind} ", alarm.member_id)
-}
-
-/// Reads the whole store away from the threads that serve clients, when there are such threads.
-async fn long_read<T: Send + 'static>(
-    reader: Reader,
-    read: impl FnOnce(&Reader) -> Result<T, ServerError> + Send + 'static,
-) -> Result<T, ServerError> {
-    if tokio::runtime::Handle::try_current().is_err() {
-        return read(&reader);
-    }
-    let done = tokio::task::spawn_blocking(move || read(&reader)).await;
-    done.unwrap_or_else(|fault| Err(ServerError::Internal(fault.to_string())))
 }
 
 /// etcd tells sizes as signed numbers.

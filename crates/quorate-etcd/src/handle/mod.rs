@@ -11,4 +11,5 @@ pub mod lease;
 pub mod maintenance;
 pub mod range_stream;
 pub mod snapshot;
+pub mod stall;
 pub mod watch;

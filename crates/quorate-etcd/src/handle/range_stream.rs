@@ -3,42 +3,40 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use quorate_kv::{RangeStream, RequestError, check};
+use quorate_kv::{RangeStream, RequestError, StreamStep, check};
 use quorate_proto::etcdserverpb::{RangeRequest, RangeStreamResponse};
 use tokio_stream::Stream;
 
+use super::stall::StallGuard;
 use crate::{
     backend::{Backend, ServerError},
+    fair::Permit,
     front::Front,
+    long_work::Turns,
 };
 
 /// What a piece grows towards. Large enough that its framing costs nothing, small enough for many streams at once.
-pub(super) const CHUNK_BYTES: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Begins a streamed range. All pieces show one state; only the last has a header, `more` and `count`.
 ///
 /// # Errors
-/// Those of [`check::range_stream`], of a read barrier and of the read.
+/// Those of [`check::range_stream`], of a read barrier and of the read; [`ServerError::TooManyRequests`] when too many wait.
 pub async fn range_stream<B: Backend>(
     front: &Arc<Front<B>>,
     request: RangeRequest,
-) -> Result<RangeChunks<B>, ServerError> {
+) -> Result<StallGuard<RangeChunks<B>>, ServerError> {
     refuse_unsupported(&request)?;
+    let open = front.admission.range_streams.acquire(front.client, 1)?.await;
     front.settle(request.serializable).await?;
-    let pieces = pieces(front, &request, CHUNK_BYTES)?;
-    Ok(RangeChunks { front: Arc::clone(front), pieces, turn_over: false })
-}
-
-/// Opens the range on the newest reader.
-pub(super) fn pieces<B: Backend>(
-    front: &Front<B>,
-    request: &RangeRequest,
-    chunk_bytes: usize,
-) -> Result<RangeStream, ServerError> {
-    Ok(front.backend.reader().range_stream(request, chunk_bytes)?)
+    let pieces = front.backend.reader().range_stream(&request, CHUNK_BYTES)?;
+    let front = Arc::clone(front);
+    let stall_max = front.settings.limits.stall_max;
+    let chunks = RangeChunks { front, pieces, turns: Turns::default(), _open: open };
+    Ok(StallGuard::new(chunks, stall_max))
 }
 
 /// etcd tells sorting and filtering apart in its refusal.
@@ -57,29 +55,30 @@ fn refuse_unsupported(request: &RangeRequest) -> Result<(), ServerError> {
 pub struct RangeChunks<B> {
     front: Arc<Front<B>>,
     pieces: RangeStream,
-    /// A piece was just given; other requests go first before the next is read.
-    turn_over: bool,
+    turns: Turns,
+    _open: Permit,
 }
 
 impl<B: Backend> Stream for RangeChunks<B> {
     type Item = Result<RangeStreamResponse, ServerError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if std::mem::take(&mut self.turn_over) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        self.turn_over = true;
-        let piece = match self.pieces.next_chunk() {
-            Ok(Some(mut piece)) => {
-                if piece.header.is_some() {
-                    self.front.complete(&mut piece.header);
+        let this = &mut *self;
+        loop {
+            let turn = ready!(this.turns.poll(&this.front, cx));
+            let step = this.pieces.advance(&mut this.front.slice());
+            this.turns.pass_on(turn);
+            return Poll::Ready(match step {
+                Ok(StreamStep::Working) => continue,
+                Ok(StreamStep::Ended) => None,
+                Ok(StreamStep::Chunk(mut piece)) => {
+                    if piece.header.is_some() {
+                        this.front.complete(&mut piece.header);
+                    }
+                    Some(Ok(RangeStreamResponse { range_response: Some(piece) }))
                 }
-                Ok(RangeStreamResponse { range_response: Some(piece) })
-            }
-            Ok(None) => return Poll::Ready(None),
-            Err(error) => Err(error.into()),
-        };
-        Poll::Ready(Some(piece))
+                Err(error) => Some(Err(error.into())),
+            });
+        }
     }
 }

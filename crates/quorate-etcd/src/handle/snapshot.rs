@@ -5,24 +5,29 @@
 //! a file of pages is. So zeros fill the last block; they are hashed, and a reader of the format ignores what follows its
 //! end.
 //!
-//! The state is read on a thread that may wait for the disk, a few pieces ahead of the client.
+//! The state is read as the client takes it, on the thread that serves it and in turn with all other long work: a snapshot
+//! that nobody takes costs one chunk, and one whose client goes ends.
 //!
 //! Sources: etcd `server/etcdserver/api/v3rpc/maintenance.go`; `hasChecksum` in `client/v3/snapshot/v3_snapshot.go`.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_proto::etcdserverpb::{ResponseHeader, SnapshotRequest, SnapshotResponse};
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
 use tokio_stream::Stream;
 
+use super::stall::StallGuard;
 use crate::{
     backend::{Backend, ServerError, SnapshotStream},
+    fair::Permit,
     front::Front,
+    long_work::Turns,
 };
 
 /// Bytes in each piece but the last. Source: etcd's `snapshotSendBufferSize`.
@@ -31,89 +36,112 @@ const PIECE_BYTES: usize = 32 * 1024;
 /// The whole is filled up to a multiple of this.
 const BLOCK_BYTES: u64 = 512;
 
-/// How many pieces are read ahead of the client.
-const PIECES_AHEAD_MAX: usize = 8;
-
 type Item = Result<SnapshotResponse, ServerError>;
 
 /// Opens a snapshot of the newest applied state.
 ///
 /// # Errors
-/// Those of [`Backend::snapshot`].
-pub fn snapshot<B: Backend>(
-    front: &Front<B>,
+/// Those of [`Backend::snapshot`]; [`ServerError::TooManyRequests`] when too many wait.
+pub async fn snapshot<B: Backend>(
+    front: &Arc<Front<B>>,
     _: SnapshotRequest,
-) -> Result<SnapshotPieces, ServerError> {
+) -> Result<StallGuard<SnapshotPieces<B>>, ServerError> {
+    let open = front.admission.snapshots.acquire(front.client, 1)?.await;
     let source = front.backend.snapshot()?;
-    let (sender, pieces) = mpsc::channel(PIECES_AHEAD_MAX);
     let cutter = Cutter {
         header: front.header(),
         version: front.settings.minor_version(),
         remaining_bytes: source.size_bytes.next_multiple_of(BLOCK_BYTES),
         sent_bytes: 0,
         hash: Sha256::new(),
+        rest: BytesMut::new(),
+        source: Some(source),
+        ready: VecDeque::new(),
     };
-    tokio::task::spawn_blocking(move || cutter.run(source, &sender));
-    Ok(SnapshotPieces { pieces })
+    let front = Arc::clone(front);
+    let stall_max = front.settings.limits.stall_max;
+    let pieces = SnapshotPieces { front, cutter, turns: Turns::default(), _open: open };
+    Ok(StallGuard::new(pieces, stall_max))
 }
 
-/// The pieces of a snapshot, as the client takes them.
+/// The pieces of a snapshot, read as the client takes them.
 #[derive(Debug)]
-pub struct SnapshotPieces {
-    pieces: mpsc::Receiver<Item>,
+pub struct SnapshotPieces<B> {
+    front: Arc<Front<B>>,
+    cutter: Cutter,
+    turns: Turns,
+    _open: Permit,
 }
 
-impl Stream for SnapshotPieces {
+impl<B: Backend> Stream for SnapshotPieces<B> {
     type Item = Item;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
-        self.pieces.poll_recv(cx)
+        let this = &mut *self;
+        loop {
+            if let Some(piece) = this.cutter.ready.pop_front() {
+                return Poll::Ready(Some(piece));
+            }
+            if this.cutter.source.is_none() {
+                return Poll::Ready(None);
+            }
+            let turn = ready!(this.turns.poll(&this.front, cx));
+            this.cutter.read();
+            this.turns.pass_on(turn);
+        }
     }
 }
 
 /// Cuts a snapshot into pieces and hashes it on the way.
+#[derive(Debug)]
 struct Cutter {
     header: ResponseHeader,
     version: String,
     remaining_bytes: u64,
     sent_bytes: u64,
     hash: Sha256,
+    /// Read, and less than a piece.
+    rest: BytesMut,
+    /// `None` when it was read to its end, or failed.
+    source: Option<SnapshotStream>,
+    /// Cut, and not yet taken.
+    ready: VecDeque<Item>,
 }
 
 impl Cutter {
-    /// Reads all of `source` into `sender`, until the client is gone. An error ends the stream without a hash, so that
-    /// no client takes a part for the whole.
-    fn run(mut self, source: SnapshotStream, sender: &mpsc::Sender<Item>) {
-        let mut rest = BytesMut::new();
-        for chunk in source.chunks {
-            match chunk {
-                Ok(chunk) => rest.extend_from_slice(&chunk),
-                Err(error) => {
-                    // A client that is gone needs no error.
-                    let _ = sender.blocking_send(Err(error));
-                    return;
-                }
+    /// Reads the next chunk of the source. An error ends the stream without a hash, so that no client takes a part for the
+    /// whole.
+    fn read(&mut self) {
+        match self.source.as_mut().and_then(|source| source.chunks.next()) {
+            Some(Ok(chunk)) => self.rest.extend_from_slice(&chunk),
+            Some(Err(error)) => {
+                self.source = None;
+                self.ready.push_back(Err(error));
             }
-            while rest.len() >= PIECE_BYTES {
-                let piece = self.piece(rest.split_to(PIECE_BYTES).freeze());
-                if sender.blocking_send(Ok(piece)).is_err() {
-                    return;
-                }
+            None => {
+                self.source = None;
+                self.seal();
             }
         }
-        let last = self.last_piece(rest);
-        let digest = Bytes::copy_from_slice(&self.hash.finalize_reset());
-        let seal = SnapshotResponse { remaining_bytes: 0, blob: digest, ..last.clone() };
-        let last = (!last.blob.is_empty()).then_some(last);
-        for message in last.into_iter().chain([seal]) {
-            if sender.blocking_send(Ok(message)).is_err() {
-                return;
-            }
+        while self.rest.len() >= PIECE_BYTES {
+            let piece = self.rest.split_to(PIECE_BYTES).freeze();
+            let piece = self.piece(piece);
+            self.ready.push_back(Ok(piece));
         }
     }
 
+    /// The last piece, if it has anything, and the hash.
+    fn seal(&mut self) {
+        let last = self.last_piece();
+        let digest = Bytes::copy_from_slice(&self.hash.finalize_reset());
+        let seal = SnapshotResponse { remaining_bytes: 0, blob: digest, ..last.clone() };
+        let last = (!last.blob.is_empty()).then_some(last);
+        self.ready.extend(last.into_iter().chain([seal]).map(Ok));
+    }
+
     /// What is left, filled up to a whole block.
-    fn last_piece(&mut self, mut rest: BytesMut) -> SnapshotResponse {
+    fn last_piece(&mut self) -> SnapshotResponse {
+        let mut rest = std::mem::take(&mut self.rest);
         let total = self.sent_bytes + rest.len() as u64;
         let fill = total.next_multiple_of(BLOCK_BYTES) - total;
         rest.put_bytes(0, usize::try_from(fill).unwrap_or_default());

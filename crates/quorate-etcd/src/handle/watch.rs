@@ -10,10 +10,11 @@ use std::{
     collections::VecDeque,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
+use prost::Message;
 use quorate_kv::watch::WatchStream;
 use quorate_proto::etcdserverpb::{WatchRequest, WatchResponse, watch_request::RequestUnion};
 use tokio::time::Sleep;
@@ -22,11 +23,12 @@ use tokio_stream::Stream;
 use crate::{
     backend::{Backend, ServerError},
     front::Front,
+    long_work::{Turns, give_way},
     watches::WakeSlot,
 };
 
 /// About how many bytes of events are made ready at a time.
-const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_BYTES: usize = 64 * 1024;
 
 /// The shortest interval of periodic progress. Source: etcd `server/etcdserver/api/v3rpc/watch.go`.
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -44,6 +46,9 @@ pub struct WatchSession<B: Backend, R> {
     slot: Arc<WakeSlot>,
     /// Made, and not yet taken by the client.
     ready: VecDeque<WatchResponse>,
+    /// The bytes of those, roughly, and of what the stream took and did not deliver yet.
+    held_bytes: usize,
+    turns: Turns,
     /// A wake-up was taken out of the slot and nothing was pulled since. The hub names a stream once until it pulls, so a
     /// wake-up that is forgotten here would leave the stream silent.
     woken: bool,
@@ -65,6 +70,8 @@ impl<B: Backend, R> WatchSession<B, R> {
             stream: Some(stream),
             slot,
             ready: VecDeque::new(),
+            held_bytes: 0,
+            turns: Turns::default(),
             woken: false,
             progress: None,
         }
@@ -78,8 +85,10 @@ fn spread(interval: Duration, stream_number: u32) -> Duration {
 
 impl<B: Backend, R> Drop for WatchSession<B, R> {
     fn drop(&mut self) {
+        let watches = self.front.backend.watches();
+        watches.hold(self.held_bytes, 0);
         if let Some(stream) = self.stream.take() {
-            self.front.backend.watches().close(stream);
+            watches.close(stream);
         }
     }
 }
@@ -143,13 +152,38 @@ where
         true
     }
 
-    /// Makes the next responses. The reader is taken after the pull, so it is never older than what was pulled.
+    /// Makes the next responses. The reader is taken after the pull, so it is never older than what was pulled. When all
+    /// streams together hold too much, this one delivers a revision and keeps nothing else.
     fn make_ready(&mut self) -> Result<(), ServerError> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
-        self.front.backend.watches().with_hub(|hub| stream.pull(hub));
+        let watches = self.front.backend.watches();
+        watches.with_hub(|hub| stream.pull(hub));
         let reader = self.front.backend.reader();
-        self.ready.extend(stream.poll(&reader, BATCH_BYTES)?);
+        let is_full = watches.is_full();
+        let batch_bytes = if is_full { 1 } else { BATCH_BYTES };
+        self.ready.extend(stream.poll(&watches.history(&reader), batch_bytes)?);
+        if is_full {
+            stream.shed();
+        }
+        let ready_bytes: usize = self.ready.iter().map(Message::encoded_len).sum();
+        let held_bytes = ready_bytes + stream.feed_bytes();
+        watches.hold(self.held_bytes, held_bytes);
+        self.held_bytes = held_bytes;
         Ok(())
+    }
+
+    /// Takes the next response that is ready.
+    fn next_ready(&mut self) -> Option<WatchResponse> {
+        let response = self.ready.pop_front()?;
+        let held_bytes = self.held_bytes.saturating_sub(response.encoded_len());
+        self.front.backend.watches().hold(self.held_bytes, held_bytes);
+        self.held_bytes = held_bytes;
+        Some(self.complete(response))
+    }
+
+    /// Whether another poll would bring something now.
+    fn has_more(&self) -> bool {
+        self.stream.as_ref().is_some_and(WatchStream::has_more)
     }
 
     /// Fills in ids and term. A revision of 0 stays: etcd sends none there.
@@ -170,31 +204,36 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if let Some(response) = this.ready.pop_front() {
-            return Poll::Ready(Some(Ok(this.complete(response))));
+        if let Some(response) = this.next_ready() {
+            return Poll::Ready(Some(Ok(response)));
         }
         let asked = match this.read_requests(cx) {
             Ok(asked) => asked,
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
         let due = this.progress_due(cx);
-        this.woken |= this.slot.take(cx);
-        let more = this.stream.as_ref().is_some_and(WatchStream::has_more);
-        if !(asked || due || this.woken || more) {
+        this.woken |= asked || due || this.slot.take(cx);
+        if !(this.woken || this.has_more()) {
             return Poll::Pending;
         }
+        let reads_history = this.stream.as_ref().is_some_and(WatchStream::reads_history);
+        let turn =
+            if reads_history { Some(ready!(this.turns.poll(&this.front, cx))) } else { None };
         this.woken = false;
-        if let Err(error) = this.make_ready() {
+        let made = this.make_ready();
+        if let Some(turn) = turn {
+            this.turns.pass_on(turn);
+        }
+        if let Err(error) = made {
             return Poll::Ready(Some(Err(error.into())));
         }
-        if let Some(response) = this.ready.pop_front() {
-            return Poll::Ready(Some(Ok(this.complete(response))));
+        if let Some(response) = this.next_ready() {
+            return Poll::Ready(Some(Ok(response)));
         }
         // Nothing to say yet. What came meanwhile must wake this stream again: the slot may have been emptied above.
-        let more = this.stream.as_ref().is_some_and(WatchStream::has_more);
         this.woken = this.slot.take(cx);
-        if this.woken || more {
-            cx.waker().wake_by_ref();
+        if this.woken || this.has_more() {
+            give_way(cx);
         }
         Poll::Pending
     }

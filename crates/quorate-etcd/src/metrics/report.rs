@@ -17,6 +17,7 @@ pub(crate) fn render<B: Backend>(front: &Front<B>) -> String {
     watches(&mut page, front);
     leases(&mut page, &front.metrics);
     network(&mut page, &front.metrics);
+    admission(&mut page, front);
     front.metrics.grpc.write(&mut page);
     process::write(&mut page);
     page.into_text()
@@ -257,6 +258,21 @@ fn network(page: &mut Page, metrics: &Metrics) {
     page.family(name, "Round-Trip-Time histogram between peers.", "histogram");
     for (id, peer) in &peers {
         page.histogram(name, &format!("To=\"{id:x}\""), &peer.round_trip_seconds);
+    }
+}
+
+/// What clients take of each limit, and who waits for it.
+fn admission<B: Backend>(page: &mut Page, front: &Front<B>) {
+    let loads = front.loads();
+    let name = "quorate_admitted";
+    page.family(name, "What clients take of each limit now.", "gauge");
+    for (limit, load) in &loads {
+        page.sample(name, &format!("limit=\"{limit}\""), load.used);
+    }
+    let name = "quorate_admission_waiting";
+    page.family(name, "Requests that wait at each limit.", "gauge");
+    for (limit, load) in &loads {
+        page.sample(name, &format!("limit=\"{limit}\""), load.waiting);
     }
 }
 

@@ -86,23 +86,28 @@ impl<B: Backend> Server<B> {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let front = Arc::new(self.front.for_client());
         match protocol {
             Protocol::Unknown => {}
-            Protocol::Http1 => self.speak_http1(io, stop).await,
+            Protocol::Http1 => self.speak_http1(front, io, stop).await,
             Protocol::Http2 => {
-                let answer = |request| answer(Arc::clone(&self.front), request);
+                let answer = |request| answer(Arc::clone(&front), request);
                 let ended = http2::serve(io, &self.http2, GREETING_MAX, answer, stop).await;
                 tell(ended);
             }
         }
     }
 
-    async fn speak_http1<T>(&self, io: CountedIo<T>, mut stop: watch::Receiver<bool>)
-    where
+    async fn speak_http1<T>(
+        &self,
+        front: Arc<Front<B>>,
+        io: CountedIo<T>,
+        mut stop: watch::Receiver<bool>,
+    ) where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let service = service_fn(move |request| {
-            let answer = answer(Arc::clone(&self.front), request);
+            let answer = answer(Arc::clone(&front), request);
             async move { Ok::<_, Infallible>(answer.await) }
         });
         let mut connection = pin!(self.http1.serve_connection(TokioIo::new(io), service));

@@ -44,7 +44,7 @@ const HANDOVER_MAX: usize = 256;
 pub struct ServeConfig {
     /// Where to listen; port 0 picks a free one.
     pub listen: Vec<ListenAddress>,
-    /// Number of serving threads; 0 means one for each core, four at most.
+    /// Number of serving threads; 0 means one for each core.
     pub threads: usize,
     /// Most connections at a time; more wait in the system's queue.
     pub connections_max: usize,
@@ -180,5 +180,5 @@ fn thread_count(configured: usize) -> usize {
     if configured > 0 {
         return configured;
     }
-    thread::available_parallelism().map_or(1, |cores| cores.get().min(4))
+    thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

@@ -9,6 +9,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod crowd_of_watches;
+mod fairness;
 mod frames;
 mod http;
 mod kv;

@@ -14,7 +14,8 @@ use quorate_engine::{Durability, MemoryEngine};
 use quorate_etcd::{
     Settings,
     backend::{
-        Backend, Identity, LeaseTimeToLive, ServerError, SnapshotStream, Status as ServerStatus,
+        Admitted, Backend, Identity, LeaseTimeToLive, ServerError, SnapshotStream,
+        Status as ServerStatus,
     },
     serve::{ListenAddress, Running, ServeConfig, serve},
     watches::Watches,
@@ -38,6 +39,8 @@ struct Inner {
     leaderless_since: Mutex<Option<Instant>>,
     /// Applied as soon as somebody has taken a reader.
     after_next_read: Mutex<Option<Command>>,
+    /// Proposals that are never answered, once there may be any.
+    proposals_kept: Mutex<Option<Vec<Admitted>>>,
     started: Instant,
     /// How often leases were renewed, one or many.
     renewals: AtomicU64,
@@ -48,7 +51,7 @@ struct Inner {
 pub(crate) struct Memory(Arc<Inner>);
 
 impl Memory {
-    fn new(limits: WatchLimits) -> Self {
+    pub(crate) fn new(limits: WatchLimits) -> Self {
         let store = Store::open(Box::new(MemoryEngine::new())).unwrap();
         let reader = store.reader();
         let mut lessor = Lessor::new(reader.leases().unwrap());
@@ -60,14 +63,34 @@ impl Memory {
             lessor: Mutex::new(lessor),
             leaderless_since: Mutex::new(None),
             after_next_read: Mutex::new(None),
+            proposals_kept: Mutex::new(None),
             started: Instant::now(),
             renewals: AtomicU64::new(0),
         }))
     }
 
+    /// With other bounds on what watches hold.
+    pub(crate) fn holding(history_bytes_max: usize, held_bytes_max: u64) -> Self {
+        let server = Self::new(WatchLimits::default());
+        let mut inner = Arc::into_inner(server.0).unwrap();
+        let watches = Arc::into_inner(inner.watches).unwrap();
+        inner.watches = Arc::new(watches.holding(history_bytes_max, held_bytes_max));
+        Self(Arc::new(inner))
+    }
+
     /// Takes the leader away, or brings it back.
     pub(crate) fn set_leader(&self, present: bool) {
         *self.0.leaderless_since.lock().unwrap() = (!present).then(Instant::now);
+    }
+
+    /// From now on proposals are kept without an answer; or all that were kept are answered, as far as anybody cares.
+    pub(crate) fn keep_proposals(&self, keep: bool) {
+        *self.0.proposals_kept.lock().unwrap() = keep.then(Vec::new);
+    }
+
+    fn keeps(&self, admitted: Admitted) -> bool {
+        let mut kept = self.0.proposals_kept.lock().unwrap();
+        kept.as_mut().map(|kept| kept.push(admitted)).is_some()
     }
 
     /// Applies `command` as soon as the next reader was taken: a change in the middle of whatever reads next.
@@ -120,7 +143,10 @@ impl Backend for Memory {
         TERM
     }
 
-    async fn propose(&self, command: Command) -> Result<Reply, ServerError> {
+    async fn propose(&self, command: Command, admitted: Admitted) -> Result<Reply, ServerError> {
+        if self.keeps(admitted) {
+            return std::future::pending().await;
+        }
         self.needs_leader()?;
         self.apply(&command)
     }

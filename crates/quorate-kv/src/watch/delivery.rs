@@ -4,7 +4,10 @@
 //! watchers behind, the one furthest back first, so that they meet and move on together; progress. If some are behind,
 //! the first kind gets at most half of the budget, so that a busy stream still lets them catch up.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use quorate_proto::etcdserverpb::WatchResponse;
 
@@ -12,9 +15,14 @@ use super::{
     CATCH_UP_REVISIONS_MAX, History, NO_WATCH_ID, WatchHub, WatchStream,
     batch::{Responses, header},
     hub::Taken,
+    ring,
     watcher::Position,
 };
 use crate::{ReadError, RevisionEvents};
+
+/// How often a poll reads history from storage. What it finds may concern nobody, so that the budget of bytes alone would be no
+/// bound on the work.
+const CATCH_UP_READS_MAX: usize = 1;
 
 impl WatchStream {
     /// Takes from the hub what concerns this stream, within [`WatchLimits::pull_bytes_max`](super::WatchLimits). Short:
@@ -66,6 +74,25 @@ impl WatchStream {
             || !self.is_up_to_date()
     }
 
+    /// Whether the next poll reads history from storage.
+    pub fn reads_history(&self) -> bool {
+        self.behind.first().is_some_and(|(cursor, _)| *cursor < self.in_step_from)
+    }
+
+    /// Bytes that were taken from the hub and not yet delivered, roughly.
+    pub fn feed_bytes(&self) -> usize {
+        self.feed.iter().map(|revision| ring::size_bytes(revision)).sum()
+    }
+
+    /// Gives up what was taken from the hub and not yet delivered: it will be read from history. For a server that can't
+    /// hold so much for so many streams.
+    pub fn shed(&mut self) {
+        self.recent = Vec::new();
+        let Some(first) = self.feed.front().map(|revision| revision.revision) else { return };
+        self.feed = VecDeque::new();
+        self.put_behind(first);
+    }
+
     /// Whether everything the hub had at the last pull was taken, and no watcher was created since.
     fn is_up_to_date(&self) -> bool {
         self.pulled > self.current && self.in_step_from == self.current + 1
@@ -74,8 +101,13 @@ impl WatchStream {
     /// The ring no longer holds `from`: every watcher that may have missed something reads history.
     fn fall_behind(&mut self, from: i64) {
         self.pulled = self.current + 1;
+        self.put_behind(from);
+    }
+
+    /// Every watcher in step that may want something from `from` up to what was pulled reads history.
+    fn put_behind(&mut self, from: i64) {
         for (id, watcher) in &mut self.watchers {
-            if watcher.position == Position::InStep && watcher.next <= self.current {
+            if watcher.position == Position::InStep && watcher.next < self.pulled {
                 watcher.position = Position::Behind;
                 watcher.next = watcher.next.max(from);
                 self.behind.insert((watcher.next, *id));
@@ -104,11 +136,18 @@ impl WatchStream {
         budget_bytes: usize,
     ) -> Result<(), ReadError> {
         self.cancel_compacted(history.compact_revision(), responses);
+        let mut reads_left = CATCH_UP_READS_MAX;
         while responses.bytes < budget_bytes.max(1) {
             let Some((cursor, _)) = self.behind.first().copied() else { break };
             if cursor >= self.in_step_from {
                 self.advance_behind(cursor);
                 continue;
+            }
+            if self.recent.first().is_none_or(|first| first.revision != cursor) {
+                if reads_left == 0 {
+                    break;
+                }
+                reads_left -= 1;
             }
             let run = self.history_from(cursor, history)?;
             let through = self.deliver_run(responses, &run, history.revision(), budget_bytes)?;

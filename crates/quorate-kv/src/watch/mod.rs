@@ -30,6 +30,9 @@
 //! 4. Stop reading requests while [`WatchStream::is_congested`].
 //! 5. Give the stream back with [`WatchHub::close`].
 //!
+//! A poll reads history at most once, whatever it finds there, so it is short; [`WatchStream::reads_history`] says
+//! beforehand whether it does. A server with too many slow streams lets them [`shed`](WatchStream::shed) what they took.
+//!
 //! Responses carry only `revision` in the header, and 0 where etcd sends 0.
 //!
 //! Left out: permission checks (the front door refuses with [`WatchStream::refuse`]), the interval between periodic
@@ -91,7 +94,7 @@ impl Default for WatchLimits {
         Self {
             ring_revisions_max: 8 * 1024,
             ring_bytes_max: 4 << 20,
-            pull_bytes_max: 4 << 20,
+            pull_bytes_max: 1 << 20,
             response_bytes_max: 1 << 20,
             fragment_bytes: FRAGMENT_BYTES,
             stream_watchers_max: 1 << 20,

@@ -1,13 +1,13 @@
 //! Long reads in slices: the same answers whatever a slice may spend, and no slice without an end.
 
 use bytes::Bytes;
-use quorate_kv::{Budget, StreamStep};
+use quorate_kv::{Budget, StreamStep, looks_at_many};
 use quorate_proto::etcdserverpb::{
     self as pb,
     compare::{CompareResult, TargetUnion},
 };
 
-use crate::world::{World, compare, list, op_get, txn};
+use crate::world::{World, compare, list, op_delete, op_get, op_put, op_txn, txn};
 
 /// Keys with old versions, keys that are gone, a compaction half purged, leases, an alarm.
 fn world() -> World {
@@ -162,4 +162,38 @@ fn what_is_gone_costs_as_well() {
         count += 1;
     }
     assert!(count >= 6, "{count}");
+}
+
+#[test]
+fn what_a_transaction_looks_at_is_counted_up_to_a_bound() {
+    let world = world();
+    let live = 50;
+    let over = |key: &str| pb::Compare {
+        range_end: Bytes::from("l"),
+        ..compare(key, CompareResult::Greater, TargetUnion::Version(0))
+    };
+    let count = |limit| op_get(pb::RangeRequest { count_only: true, limit, ..list("k", "l") });
+    let nested = op_txn(txn(vec![over("k")], vec![count(0)], vec![count(3)]));
+    let cases = [
+        (txn(vec![], vec![op_put("a", "1"), op_get(list("k05", ""))], vec![]), 0),
+        (txn(vec![over("k")], vec![], vec![]), live),
+        (txn(vec![over("k"), over("k50")], vec![], vec![count(0)]), 2 * live + 10),
+        (txn(vec![], vec![op_get(list("k", "l")), op_delete("k", "l")], vec![]), 8 * live),
+        (txn(vec![], vec![nested], vec![]), 3 * live),
+    ];
+    for (request, keys) in cases {
+        assert_eq!(looks_at_many(&request), keys > 0);
+        for budget in BUDGETS {
+            let count = |keys_max| {
+                let mut cost = world.reader().long_cost(&request, keys_max);
+                loop {
+                    if let Some(keys) = cost.advance(&mut Budget::new(budget)).unwrap() {
+                        break keys;
+                    }
+                }
+            };
+            assert_eq!(count(u64::MAX), keys, "{request:?}");
+            assert!(keys <= 20 || (21..50).contains(&count(20)), "{request:?}");
+        }
+    }
 }

@@ -32,7 +32,7 @@ pub(super) fn mishaps(mutant: u16) -> Option<Vec<Mishap>> {
 
 /// Every bug and its number.
 #[cfg(feature = "mutants")]
-const BUGS: [(u16, Bug); 8] = [
+const BUGS: [(u16, Bug); 10] = [
     (200, Bug::StaleHashEnds),
     (201, Bug::EventsForgotten),
     (202, Bug::RevocationUnbound),
@@ -41,6 +41,8 @@ const BUGS: [(u16, Bug); 8] = [
     (205, Bug::ReadUnconfirmed),
     (OF_INSTALLS, Bug::InstallByIndex),
     (260, Bug::RenewalsShort),
+    (250, Bug::RoomGivenBackEarly),
+    (251, Bug::RoomKept),
 ];
 
 /// Switches a bug on, in a build that has switches.

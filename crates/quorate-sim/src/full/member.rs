@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use quorate_etcd::{Front, Settings, metrics::Metrics};
+use quorate_etcd::{Front, PROPOSAL_BYTES, Settings, metrics::Metrics};
 use quorate_kv::Reader;
 use quorate_raft::NodeId;
 use quorate_server::{
@@ -61,6 +61,8 @@ pub(super) struct Running {
     pub(super) front: Arc<Front<Handle>>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) backlog: Arc<Backlog>,
+    /// How many proposals of clients may be on their way.
+    pub(super) proposals_max: u64,
     /// When the next round of each side is planned.
     pub(super) planned: [Option<u64>; 3],
     /// The disk is busy until then; one number for the log and one for the state.
@@ -115,6 +117,7 @@ impl Member {
                 wal_segment_bytes: Some(SEGMENT_BYTES),
                 apply_bytes_max: Some(plan.apply_bytes_max),
                 flight_recorder_bytes: FLIGHT_BYTES,
+                limits: plan.limits.clone(),
                 ..ServerConfig::default()
             };
             bugs::switch_on(&mut config, plan.mutant);
@@ -179,13 +182,26 @@ impl Member {
         let Started { handle, raft, apply, keeper } = started;
         let front = Arc::new(Front::new(handle.clone(), self.settings(), metrics));
         let (planned, busy_until) = ([None; 3], [0; 2]);
-        Ok(Running { handle, raft, apply, keeper, front, outbox, backlog, planned, busy_until })
+        let proposals_max = (self.config.limits.proposal_bytes_max / PROPOSAL_BYTES).max(1);
+        Ok(Running {
+            handle,
+            raft,
+            apply,
+            keeper,
+            front,
+            outbox,
+            backlog,
+            proposals_max,
+            planned,
+            busy_until,
+        })
     }
 
     fn settings(&self) -> Settings {
         Settings {
             election_timeout: self.config.election_timeout,
             watch_progress_notify_interval: Duration::from_secs(600),
+            limits: self.config.limits.clone(),
             ..Settings::default()
         }
     }

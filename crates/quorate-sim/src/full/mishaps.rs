@@ -7,8 +7,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use quorate_etcd::backend::Backend;
-use quorate_kv::Command;
+use quorate_etcd::{backend::Backend, handle::kv};
 use quorate_proto::etcdserverpb::DeleteRangeRequest;
 use quorate_raft::Role;
 use quorate_storage::{
@@ -134,7 +133,7 @@ impl World {
         one.tell_time(self.now);
         for _ in 0..count {
             let request = DeleteRangeRequest { key: key.to_vec().into(), ..Default::default() };
-            let answer = running.handle.propose(Command::DeleteRange(request));
+            let answer = kv::delete_range(&running.front, request);
             let _ = pin!(answer).poll(&mut Context::from_waker(Waker::noop()));
         }
         self.plan_rounds(member);

@@ -49,6 +49,7 @@ use judge::Look;
 use member::Member;
 use plan::{MS, Plan, SECOND};
 use quorate_check::lease::Bounds;
+use quorate_etcd::Load;
 use quorate_flight::{Recording, replay};
 use world::World;
 
@@ -145,6 +146,35 @@ fn play(world: &mut World) -> Result<(), Conviction> {
     world.members.iter().try_for_each(replay_flight)
 }
 
+/// When the last client has gone, a member holds nothing for clients any more.
+fn returned(member: &Member) -> Result<(), Conviction> {
+    let loads = member.running.as_ref().map(|running| running.front.loads()).unwrap_or_default();
+    match loads.into_iter().find(|(_, load)| *load != Load::default()) {
+        Some((limit, load)) => {
+            let detail = format!("member {} keeps {load:?} of {limit}", member.number);
+            Err(Conviction::new(Judge::Contract, detail))
+        }
+        None => Ok(()),
+    }
+}
+
+impl Member {
+    /// No more proposals of clients are on their way than may be, whether their clients still wait or not.
+    ///
+    /// # Errors
+    /// There are more.
+    fn look_at_limits(&self) -> Result<(), Conviction> {
+        let Some(running) = &self.running else { return Ok(()) };
+        let max = running.proposals_max;
+        let waiting = running.handle.proposals_waiting() as u64;
+        if waiting <= max {
+            return Ok(());
+        }
+        let detail = format!("member {} has {waiting} proposals in flight, not {max}", self.number);
+        Err(Conviction::new(Judge::Contract, detail))
+    }
+}
+
 /// What a member's flight recorder kept is what its core did.
 fn replay_flight(member: &Member) -> Result<(), Conviction> {
     let running = member.running.as_ref();
@@ -217,6 +247,7 @@ impl World {
         for watcher in &mut self.watchers {
             watcher.end(revision, &mut self.history.watches);
         }
+        self.members.iter().try_for_each(returned)?;
         let early = 5 * SECOND * self.plan.drift_ppm / 1_000_000 + 2 * MS;
         self.history.judge(self.witness.revisions(), Bounds { early, late: LATE_NS })
     }

@@ -2,6 +2,8 @@
 //!
 //! Swarm testing: each seed leaves kinds of mishaps out, so that the others come more often and meet in other ways.
 
+use quorate_etcd::Limits;
+
 use super::bugs;
 use crate::{dice::Dice, swarm::Options};
 
@@ -37,6 +39,8 @@ pub(super) struct Plan {
     /// How long work beside may wait for its turn, at most.
     pub(super) job_delay_ns: u64,
     pub(super) load: Load,
+    /// How much clients may take of a member: in a share of the seeds so little that they reach it.
+    pub(super) limits: Limits,
     /// A bug that is switched on, by its number; 0: none.
     pub(super) mutant: u16,
 }
@@ -167,6 +171,7 @@ impl Plan {
             apply_bytes_max: one_of(&mut dice, &[100, 1_000, 64 << 20]),
             job_delay_ns: one_of(&mut dice, &[MS, 100 * MS, 15 * SECOND]),
             load,
+            limits: Self::limits(&mut dice),
             mutant: options.mutant,
         };
         if options.mutant >= bugs::FIRST {
@@ -194,6 +199,25 @@ impl Plan {
     fn aim_at_installs(&mut self) {
         (self.snapshot_count, self.catchup_entries) = (3, 0);
         self.job_delay_ns = MS;
+        self.limits = usual_limits();
+    }
+
+    /// In half of the seeds so little that clients reach it.
+    fn limits(dice: &mut Dice) -> Limits {
+        let usual = usual_limits();
+        if dice.chance(500_000) {
+            return usual;
+        }
+        let slice_steps = usize::try_from(one_of(dice, &[1, 3, 20])).unwrap_or(1);
+        // One proposal at a time.
+        let (proposal_bytes_max, proposal_bytes_of_client_max) = (1, 1);
+        Limits {
+            slice_steps,
+            long_reads_max: 1,
+            proposal_bytes_max,
+            proposal_bytes_of_client_max,
+            ..usual
+        }
     }
 
     fn network(dice: &mut Dice) -> NetworkPlan {
@@ -220,6 +244,11 @@ impl Plan {
             compacts: dice.chance(500_000),
         }
     }
+}
+
+/// The usual limits, and the same on every machine.
+fn usual_limits() -> Limits {
+    Limits { slices_at_once: 1, ..Limits::default() }
 }
 
 fn one_of(dice: &mut Dice, of: &[u64]) -> u64 {

@@ -309,6 +309,7 @@ impl World {
         self.wake_clients(member)?;
         let Some(one) = self.members.get(member) else { return Ok(()) };
         self.witness.look(one, self.excused.contains(&member))?;
+        one.look_at_limits()?;
         if let Some(view) = one.running.as_ref().and_then(|running| running.raft.view()) {
             self.hash.add(view.term.0 << 32 ^ view.commit.0);
             self.hash.add(view.last.index.0);

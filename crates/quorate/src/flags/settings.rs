@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use quorate_etcd::Limits;
 use quorate_server::{AutoCompaction, ServerConfig};
 
 use super::{Settings, values};
@@ -42,6 +43,7 @@ pub(super) struct Draft {
     pub(super) quota_backend_bytes: i64,
     pub(super) max_request_bytes: u32,
     pub(super) max_txn_ops: usize,
+    pub(super) client_threads: usize,
     pub(super) compaction_mode: CompactionMode,
     pub(super) compaction_retention: String,
     pub(super) progress_interval: Duration,
@@ -85,6 +87,7 @@ impl Default for Draft {
             quota_backend_bytes: 0,
             max_request_bytes: server.max_request_bytes,
             max_txn_ops: server.max_txn_ops,
+            client_threads: server.client_threads,
             compaction_mode: CompactionMode::Periodic,
             compaction_retention: "0".to_owned(),
             progress_interval: server.watch_progress_notify_interval,
@@ -145,6 +148,8 @@ impl Draft {
             quota_backend_bytes: u64::try_from(self.quota_backend_bytes).unwrap_or(u64::MAX),
             max_request_bytes: self.max_request_bytes,
             max_txn_ops: self.max_txn_ops,
+            client_threads: self.client_threads,
+            limits: Limits::default(),
             auto_compaction,
             watch_progress_notify_interval: self.progress_interval,
             reported_version: self.reported_version,

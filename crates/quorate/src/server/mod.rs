@@ -228,6 +228,7 @@ fn open_front(
 ) -> anyhow::Result<Running> {
     let serve_config = ServeConfig {
         listen: config.listen_client.clone(),
+        threads: config.client_threads,
         settings: settings(config),
         metrics,
         connections_max: descriptors::connections_max(ServeConfig::default().connections_max),
@@ -247,6 +248,7 @@ fn settings(config: &ServerConfig) -> Settings {
         quota_backend_bytes: config.quota_bytes(),
         election_timeout: config.election_timeout,
         watch_progress_notify_interval: config.watch_progress_notify_interval,
+        limits: config.limits.clone(),
     }
 }
 

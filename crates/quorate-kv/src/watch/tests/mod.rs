@@ -158,6 +158,38 @@ fn catching_up_takes_bounded_batches() {
     }
 }
 
+#[test]
+fn a_poll_reads_history_once_though_nothing_in_it_matches() {
+    let (mut world, mut stream) = forgetful();
+    world.puts("a", 5000);
+    stream.create(&mut world.hub, &on("b", "", 2));
+    stream.create(&mut world.hub, &on("a", "", 0));
+    let mut polls = 0;
+    while stream.has_more() {
+        world.poll_once(&mut stream, usize::MAX);
+        polls += 1;
+        assert_eq!(stream.reads_history(), polls < 5, "after {polls} polls");
+    }
+    assert_eq!(polls, 5);
+}
+
+#[test]
+fn a_stream_that_sheds_reads_the_same_from_history() {
+    let (mut world, mut stream) = world();
+    world.watch(&mut stream, &on("a", "b", 0));
+    for key in ["a1", "a2", "a3"] {
+        world.put(key, "x");
+    }
+    let first = world.poll_once(&mut stream, 1);
+    assert!(stream.feed_bytes() > 0);
+    stream.shed();
+    assert_eq!((stream.feed_bytes(), stream.reads_history()), (0, true));
+    world.put("a4", "x");
+    let rest = world.drain(&mut stream);
+    assert_eq!(story(&first), ["events 0 @2: +a1"]);
+    assert_eq!(story(&rest), ["events 0 @5: +a2 +a3 +a4"]);
+}
+
 /// etcd point 34
 #[test]
 fn progress_waits_for_every_watcher_of_the_stream() {

@@ -24,6 +24,7 @@ enum Step {
     Cancel { stream: usize, watcher: usize },
     Progress(usize),
     Poll { stream: usize, budget_bytes: usize, pull: bool },
+    Shed(usize),
     Restored,
 }
 
@@ -40,6 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..STREAMS).prop_map(Step::Progress),
         5 => (0..STREAMS, prop_oneof![Just(1), 10..400usize], prop::bool::weighted(0.8))
             .prop_map(|(stream, budget_bytes, pull)| Step::Poll { stream, budget_bytes, pull }),
+        2 => (0..STREAMS).prop_map(Step::Shed),
         1 => Just(Step::Restored),
     ]
 }
@@ -124,6 +126,7 @@ impl Run {
             Step::Poll { stream, budget_bytes, pull: false } => {
                 self.poll_unpulled(*stream, *budget_bytes);
             }
+            Step::Shed(stream) => self.clients[*stream].stream.shed(),
             Step::Restored => drop(self.world.hub.restored(self.world.past.revision())),
         }
     }

@@ -135,6 +135,12 @@ pub(super) const FLAGS: &[Flag] = &[
         ),
     },
     text(
+        "client-threads",
+        "'0'",
+        client_threads,
+        "How many threads serve clients; 0: one for each core.",
+    ),
+    text(
         "flight-recorder-bytes",
         "'4194304'",
         flight_recorder,
@@ -227,6 +233,11 @@ fn optional_urls(value: &str) -> Result<Vec<String>, Problem> {
 
 fn quota(draft: &mut Draft, value: &str) -> Result<(), Problem> {
     draft.quota_backend_bytes = values::number(value)?;
+    Ok(())
+}
+
+fn client_threads(draft: &mut Draft, value: &str) -> Result<(), Problem> {
+    draft.client_threads = values::number(value)?;
     Ok(())
 }
 

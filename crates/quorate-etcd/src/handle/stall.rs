@@ -1,0 +1,157 @@
+//! A stream that is taken away from a client that takes nothing.
+//!
+//! A streamed answer holds a state, which keeps the space of everything that was deleted since. Nobody asks such a stream
+//! for anything while its client's window is closed, so it can't look at a clock by itself: a task beside does, and takes
+//! the source out of it. What is left is an error for whoever asks again.
+//!
+//! A client that is slow but takes something is left alone.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+use tokio_stream::Stream;
+
+use crate::backend::ServerError;
+
+/// What a client is told that took nothing for too long.
+const STALLED: &str = "the client took nothing of the stream for too long";
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct StallGuard<S> {
+    state: Arc<Mutex<State<S>>>,
+    watch: Option<AbortHandle>,
+}
+
+#[derive(Debug)]
+struct State<S> {
+    /// `None` once it was taken away.
+    source: Option<S>,
+    /// How often it gave something.
+    given: u64,
+    /// What it gave last was taken, and it was asked for more: whoever is slow, it is not the client.
+    asked: bool,
+    told: bool,
+}
+
+impl<S: Send + 'static> StallGuard<S> {
+    /// Guards `source`, when there is a runtime to do it.
+    pub(crate) fn new(source: S, stall_max: Duration) -> Self {
+        let state = State { source: Some(source), given: 0, asked: true, told: false };
+        let state = Arc::new(Mutex::new(state));
+        let watched = Arc::clone(&state);
+        let runtime = tokio::runtime::Handle::try_current().ok();
+        let watch = runtime.map(|runtime| {
+            runtime.spawn(async move {
+                let mut seen = u64::MAX;
+                loop {
+                    tokio::time::sleep(stall_max).await;
+                    let taken = watched.lock().take_if_stalled(&mut seen);
+                    if taken.is_some() {
+                        return;
+                    }
+                }
+            })
+        });
+        Self { state, watch: watch.map(|task| task.abort_handle()) }
+    }
+}
+
+impl<S> State<S> {
+    /// Takes the source away when nothing was asked since the last look, which saw `seen`.
+    fn take_if_stalled(&mut self, seen: &mut u64) -> Option<S> {
+        let before = std::mem::replace(seen, self.given);
+        if self.asked || before != self.given { None } else { self.source.take() }
+    }
+}
+
+impl<S> Drop for StallGuard<S> {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
+    }
+}
+
+impl<S, T> Stream for StallGuard<S>
+where
+    S: Stream<Item = Result<T, ServerError>> + Unpin,
+{
+    type Item = Result<T, ServerError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut state = self.state.lock();
+        state.asked = true;
+        let Some(source) = &mut state.source else {
+            let stalled = !std::mem::replace(&mut state.told, true);
+            return Poll::Ready(stalled.then(|| Err(ServerError::Internal(STALLED.into()))));
+        };
+        let next = Pin::new(source).poll_next(cx);
+        if next.is_ready() {
+            state.given += 1;
+            state.asked = false;
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Gives numbers while it lives, one at each second call.
+    struct Numbers {
+        _held: Arc<()>,
+        gives: bool,
+    }
+
+    impl Stream for Numbers {
+        type Item = Result<(), ServerError>;
+
+        fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            self.gives = !self.gives;
+            if self.gives {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(())))
+        }
+    }
+
+    fn poll(stream: &mut StallGuard<Numbers>) -> Poll<Option<Result<(), ServerError>>> {
+        Pin::new(stream).poll_next(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_source_goes_when_its_client_takes_nothing_and_not_before() {
+        let held = Arc::new(());
+        // Without a runtime nobody looks but this test.
+        let mut stream =
+            StallGuard::new(Numbers { _held: Arc::clone(&held), gives: false }, Duration::MAX);
+        let mut seen = u64::MAX;
+        let look = |stream: &StallGuard<Numbers>, seen: &mut u64| {
+            drop(stream.state.lock().take_if_stalled(seen));
+        };
+        for _ in 0..3 {
+            assert!(poll(&mut stream).is_pending());
+            look(&stream, &mut seen);
+            look(&stream, &mut seen);
+            assert_eq!(Arc::strong_count(&held), 2, "it is slow itself");
+            assert!(matches!(poll(&mut stream), Poll::Ready(Some(Ok(())))));
+            look(&stream, &mut seen);
+            assert_eq!(Arc::strong_count(&held), 2, "it gave something since the last look");
+        }
+        look(&stream, &mut seen);
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert!(matches!(poll(&mut stream), Poll::Ready(Some(Err(_)))));
+        assert!(matches!(poll(&mut stream), Poll::Ready(None)));
+    }
+}
