@@ -71,33 +71,28 @@ fn connect(front: &Arc<Front<Handle>>) -> (DuplexStream, JoinHandle<()>) {
     (client, tokio::spawn(converse(Arc::clone(front), server)))
 }
 
-/// Says it all, and listens to the end unless it is deaf.
+/// Says it all, and listens unless it is deaf. Stays on the line until it is aborted.
 async fn talk(stream: DuplexStream, said: Vec<u8>, deaf: bool) {
     let (mut reader, mut writer) = split(stream);
-    let speaking = async move {
+    let mut speaking = std::pin::pin!(async move {
         for piece in said.chunks(5000) {
             if writer.write_all(piece).await.is_err() {
                 return;
             }
             tokio::task::yield_now().await;
         }
-    };
-    let mut heard = [0; 4096];
-    let listening = async {
+    });
+    let mut listening = std::pin::pin!(async {
+        let mut heard = [0; 4096];
         while !deaf && reader.read(&mut heard).await.is_ok_and(|count| count > 0) {}
-        if deaf {
-            std::future::pending::<()>().await;
-        }
-    };
-    let mut speaking = std::pin::pin!(speaking);
-    let mut listening = std::pin::pin!(listening);
+        std::future::pending::<()>().await
+    });
+    let mut spoken = false;
     std::future::poll_fn(|cx| {
-        let _ = listening.as_mut().poll(cx);
-        speaking.as_mut().poll(cx)
+        spoken = spoken || speaking.as_mut().poll(cx).is_ready();
+        listening.as_mut().poll(cx)
     })
     .await;
-    // What was said last is looked at, too, before the connection ends.
-    std::future::poll_fn(|cx| listening.as_mut().poll(cx)).await;
 }
 
 /// One put of an honest client. Whether it was answered with a message.

@@ -146,8 +146,13 @@ fn short<'a>(input: &mut Unstructured<'a>) -> Result<&'a [u8]> {
 fn request(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let body = match input.int_in_range(0..=10)? {
         0 => short(input)?.to_vec(),
-        1 => PutRequest { key: key(input)?, value: key(input)?, lease: small(input)?, ..Default::default() }
-            .encode_to_vec(),
+        1 => PutRequest {
+            key: key(input)?,
+            value: key(input)?,
+            lease: small(input)?,
+            ..Default::default()
+        }
+        .encode_to_vec(),
         2 => RangeRequest {
             key: key(input)?,
             range_end: key(input)?,
