@@ -2,7 +2,8 @@
 //!
 //! The server renews a lease at some instant between a renewal's invocation and its return. So a key may be gone, at
 //! the earliest, one time-to-live after the *invocation* of the last acknowledged renewal, and it must be gone, at the latest, one
-//! time-to-live after the *return* of the last renewal that can have counted, plus what the operator grants.
+//! time-to-live after the *return* of the last renewal that can have counted, plus what the operator grants. A renewal that is told
+//! that there is no such lease has looked, too.
 //!
 //! Left out: renewals of unknown outcome can reach the server at any later time, so from the first one on nothing of
 //! that lease is too late. A change of leader lengthens leases in etcd: that belongs in [`Bounds::late`].
@@ -43,6 +44,8 @@ pub enum Request {
 pub enum Reply {
     /// To a renewal: the time-to-live that was granted, in nanoseconds.
     Granted(u64),
+    /// To a renewal: there is no such lease.
+    Gone,
     /// To a revocation.
     Revoked,
     /// To a look: whether the keys were there.
@@ -85,7 +88,7 @@ fn lease_of(request: &Request) -> i64 {
 fn check_kind(operation: usize, one: &Operation) -> Result<(), Error> {
     match (&one.request, one.outcome.reply()) {
         (_, None)
-        | (Request::Renew { .. }, Some(Reply::Granted(_)))
+        | (Request::Renew { .. }, Some(Reply::Granted(_) | Reply::Gone))
         | (Request::Revoke { .. }, Some(Reply::Revoked))
         | (Request::Look { .. }, Some(Reply::Present(_))) => Ok(()),
         (_, Some(_)) => Err(Error::ReplyKind { operation }),
@@ -95,6 +98,7 @@ fn check_kind(operation: usize, one: &Operation) -> Result<(), Error> {
 fn judge(lease: i64, part: &[(usize, &Operation)], bounds: Bounds) -> Vec<Finding> {
     let looks = part.iter().filter_map(|(id, one)| match (one.outcome.reply()?, one.returned?) {
         (Reply::Present(present), returned) => Some((*id, *present, one.invoke, returned)),
+        (Reply::Gone, returned) => Some((*id, false, one.invoke, returned)),
         (Reply::Granted(_) | Reply::Revoked, _) => None,
     });
     let found = looks.filter_map(|(id, present, invoke, returned)| {
@@ -124,7 +128,7 @@ fn early(part: &[(usize, &Operation)], seen: u64, bounds: Bounds) -> Option<Brea
         Reply::Granted(ttl) if one.returned? <= seen => {
             Some((one.invoke.saturating_add(*ttl), *id))
         }
-        Reply::Granted(_) | Reply::Revoked | Reply::Present(_) => None,
+        Reply::Granted(_) | Reply::Gone | Reply::Revoked | Reply::Present(_) => None,
     });
     let (end, cause) = renewed.max()?;
     let what = format!("gone at {seen} ns, protected to {end} ns");
@@ -154,7 +158,7 @@ fn late(part: &[(usize, &Operation)], seen: u64, bounds: Bounds) -> Option<Breac
         part.iter().filter(|(_, one)| one.invoke <= seen).filter_map(|(id, one)| {
             match one.outcome.reply()? {
                 Reply::Granted(ttl) => Some((one.returned?.saturating_add(*ttl), *id)),
-                Reply::Revoked | Reply::Present(_) => None,
+                Reply::Gone | Reply::Revoked | Reply::Present(_) => None,
             }
         });
     let (end, cause) = renewed.max()?;

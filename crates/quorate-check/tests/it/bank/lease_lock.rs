@@ -28,12 +28,15 @@ fn leases() -> Vec<lease::Operation> {
 
 fn lease_rows() -> usize {
     use lease::Reply;
-    let rows: [Row<Vec<lease::Operation>>; 6] = [
+    let rows: [Row<Vec<lease::Operation>>; 7] = [
         ("a key vanishes before its lease ends", Rule::LeaseEarly, |h| {
             *reply(&mut h[2]) = Reply::Present(false);
         }),
         ("a renewal is acknowledged but not counted", Rule::LeaseEarly, |h| {
             (h[3].invoke, h[3].returned) = (120, Some(130));
+        }),
+        ("a renewal is told that a lease in force is gone", Rule::LeaseEarly, |h| {
+            *reply(&mut h[1]) = Reply::Gone;
         }),
         ("a lease ends though its revocation failed", Rule::LeaseEarly, |h| {
             h[5].outcome = Outcome::Failed;
