@@ -90,6 +90,11 @@ impl ApplyLoop {
         (self.runs_unsynced > 0).then_some(due)
     }
 
+    /// How many wait until what was compacted is gone.
+    pub(crate) fn purges_waiting(&self) -> usize {
+        self.purge_waiters.len()
+    }
+
     /// Blocks until a round has something to do.
     pub fn wait(&mut self) {
         if !self.purging {

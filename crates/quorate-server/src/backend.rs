@@ -283,7 +283,7 @@ impl Handle {
     /// call is answered first counts, so that a link may be slower than that.
     async fn ask_other(&self, leader: NodeId, call: &Call, deadline: Mono) -> Answer {
         let shared = &self.0;
-        let (slot, mut asked) = (Slot::here(), Asked::new(&shared.calls));
+        let (slot, mut asked) = (Slot::here(), Asked::new(shared));
         let mut answer = Wait(Arc::clone(&slot));
         while shared.standing.leader() == Some(leader) && shared.clock.now() < deadline {
             shared.calls.ask(shared, (leader, call), &slot, &mut asked);

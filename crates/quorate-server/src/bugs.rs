@@ -26,6 +26,10 @@ pub enum Bug {
     RoomGivenBackEarly,
     /// The room that a proposal takes up is never given back.
     RoomKept,
+    /// A call of the leader whose client went away is kept for ever. Ours.
+    CallsKept,
+    /// A snapshot that nobody wants stays on the disk until the next one. Ours.
+    UnwantedKept,
 }
 
 impl Shared {

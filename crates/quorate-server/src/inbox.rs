@@ -70,6 +70,11 @@ impl<T> Inbox<T> {
         std::mem::swap(&mut self.state.lock().items, into);
     }
 
+    /// How much there is to take.
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().items.len()
+    }
+
     /// Whether there is nothing to take.
     pub(crate) fn is_empty(&self) -> bool {
         self.state.lock().items.is_empty()

@@ -77,6 +77,11 @@ impl Pending {
         Proposal { sequence, payload: self.seal(sequence, command), scope }
     }
 
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiters.lock().len()
+    }
+
     /// Gives one outcome.
     pub(crate) fn close(&self, sequence: u64, outcome: Outcome, batch: &mut WakeBatch) {
         let waiter = self.waiters.lock().remove(&sequence);

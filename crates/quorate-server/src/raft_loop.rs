@@ -123,6 +123,11 @@ impl RaftLoop {
         }
     }
 
+    /// How many wait for a linearizable read.
+    pub(crate) fn reads_waiting(&self) -> usize {
+        self.reads.values().map(Vec::len).sum()
+    }
+
     /// The flight recording: what the core was told of late, as a file for `quorate-sim replay`. `None` if nothing is recorded.
     pub fn recording(&self) -> Option<Vec<u8>> {
         self.node.recording(GROUP)
@@ -224,7 +229,7 @@ impl RaftLoop {
     fn discard_unwanted(&self) {
         let installs = |io: &NodeIo| matches!(io, NodeIo::Install { .. });
         if !self.effects.io.iter().any(installs) {
-            self.shared.snapshots.discard();
+            Snapshots::discard(&self.shared);
         }
     }
 

@@ -236,6 +236,11 @@ impl Calls {
         }
     }
 
+    /// How many are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
     fn answer(&self, id: u64, answer: Answer) {
         let waiting = self.waiting.lock().remove(&id);
         if let Some(slot) = waiting {
@@ -248,20 +253,23 @@ impl Calls {
 /// goes away.
 #[derive(Debug)]
 pub(crate) struct Asked<'a> {
-    calls: &'a Calls,
+    shared: &'a Shared,
     ids: Vec<u64>,
 }
 
 impl<'a> Asked<'a> {
     /// None yet.
-    pub(crate) fn new(calls: &'a Calls) -> Self {
-        Self { calls, ids: Vec::new() }
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        Self { shared, ids: Vec::new() }
     }
 }
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.calls.waiting.lock();
+        if self.shared.makes(Bug::CallsKept) {
+            return;
+        }
+        let mut waiting = self.shared.calls.waiting.lock();
         for id in &self.ids {
             waiting.remove(id);
         }
@@ -289,6 +297,7 @@ pub(crate) fn take_reply(shared: &Shared, id: u64, body: Bytes) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ServerConfig, testing};
 
     #[test]
     fn calls_survive_the_wire() {
@@ -304,6 +313,19 @@ mod tests {
         assert_eq!(Call::decode(&[9; 9]), None);
         assert_eq!(Call::decode(&[2; 9]), None);
         assert_eq!(Call::decode(&[1; 10]), None);
+    }
+
+    /// The slot of an answer once stayed behind when the client did not wait for it.
+    #[test]
+    fn a_call_is_forgotten_with_its_client() {
+        let (vfs, now) = (Arc::default(), Arc::default());
+        let server = testing::started(&vfs, &now, ServerConfig::default());
+        let (shared, slot) = (&*server.handle.0, Slot::here());
+        shared.calls.waiting.lock().insert(3, slot);
+        let asked = Asked { shared, ids: vec![3] };
+        assert_eq!(shared.calls.len(), 1);
+        drop(asked);
+        assert_eq!(shared.calls.len(), 0);
     }
 
     #[test]

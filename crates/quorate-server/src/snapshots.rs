@@ -26,6 +26,7 @@ use quorate_storage::{
 };
 
 use crate::{
+    bugs::Bug,
     clock::nanoseconds,
     shared::{GROUP, RaftInput, Shared},
 };
@@ -51,9 +52,21 @@ enum Incoming {
     #[default]
     Nothing,
     /// Chunks arrive.
-    Receiving { transfer: u64, snapshot: SnapshotMeta, file: IncomingSnapshot },
+    Receiving { transfer: u64, snapshot: SnapshotMeta, file: IncomingSnapshot, heard_at: Mono },
     /// All is there; the node decides.
     Ready { snapshot: SnapshotMeta, file: IncomingSnapshot },
+}
+
+impl Incoming {
+    /// Nothing comes in any more, and nothing of it stays on the disk.
+    fn discard(&mut self) {
+        let (Self::Receiving { file, .. } | Self::Ready { file, .. }) = std::mem::take(self) else {
+            return;
+        };
+        if let Err(error) = file.discard() {
+            tracing::warn!(%error, "a snapshot that nobody wants stays until the next one");
+        }
+    }
 }
 
 /// A chunk as it came from a peer.
@@ -83,6 +96,16 @@ impl Snapshots {
         &self.dir
     }
 
+    /// How many are under way to others.
+    pub(crate) fn sending(shared: &Shared) -> usize {
+        shared.snapshots.outgoing.lock().len()
+    }
+
+    /// Whether one comes in, or is here and not installed.
+    pub(crate) fn is_receiving(&self) -> bool {
+        !matches!(&*self.incoming.lock(), Incoming::Nothing)
+    }
+
     /// Begins to send a snapshot of the newest state; the node hears how it went.
     pub(crate) fn send(shared: &Arc<Shared>, order: SnapshotOrder) {
         let server = Arc::clone(shared);
@@ -99,6 +122,7 @@ impl Snapshots {
 
     /// Looks after the transfers under way.
     pub(crate) fn tick(shared: &Shared) {
+        shared.snapshots.give_up_silent(shared.clock.now());
         let transfers: Vec<u64> = shared.snapshots.outgoing.lock().keys().copied().collect();
         for transfer in transfers {
             Self::step(shared, transfer, |sending| sending.tick(shared));
@@ -125,7 +149,8 @@ impl Snapshots {
     /// A chunk came; blocks while it is written.
     pub(crate) fn take_chunk(shared: &Shared, chunk: &ReceivedChunk) {
         let (from, transfer) = (chunk.from, chunk.transfer);
-        let progress = shared.snapshots.accept(chunk).unwrap_or_else(|error| {
+        let now = shared.clock.now();
+        let progress = shared.snapshots.accept(now, chunk).unwrap_or_else(|error| {
             tracing::warn!(from = from.0, %error, "a snapshot can't be received");
             SnapshotProgress::Refused
         });
@@ -138,7 +163,7 @@ impl Snapshots {
         shared.send(from, PeerMessage::SnapshotAck { group: GROUP, transfer, progress });
     }
 
-    fn accept(&self, chunk: &ReceivedChunk) -> anyhow::Result<SnapshotProgress> {
+    fn accept(&self, now: Mono, chunk: &ReceivedChunk) -> anyhow::Result<SnapshotProgress> {
         let mut incoming = self.incoming.lock();
         let is_known = match &*incoming {
             Incoming::Nothing => false,
@@ -152,11 +177,13 @@ impl Snapshots {
             let (transfer, snapshot) = (chunk.transfer, chunk.snapshot.clone());
             // The file of an unfinished transfer is begun anew.
             *incoming = Incoming::Nothing;
-            *incoming = Incoming::Receiving { transfer, snapshot, file: self.dir.receive()? };
+            let (file, heard_at) = (self.dir.receive()?, now);
+            *incoming = Incoming::Receiving { transfer, snapshot, file, heard_at };
         }
-        let Incoming::Receiving { file, .. } = &mut *incoming else {
+        let Incoming::Receiving { file, heard_at, .. } = &mut *incoming else {
             return Ok(SnapshotProgress::Refused);
         };
+        *heard_at = now;
         if chunk.number != file.next_sequence() {
             return Ok(SnapshotProgress::Expect(file.next_sequence()));
         }
@@ -169,17 +196,31 @@ impl Snapshots {
                 Ok(SnapshotProgress::Done)
             }
             Err(error) => {
-                std::mem::take(&mut *incoming).discard();
+                incoming.discard();
                 Err(error.into())
             }
         }
     }
 
     /// The node doesn't want what is ready.
-    pub(crate) fn discard(&self) {
+    pub(crate) fn discard(shared: &Shared) {
+        let mut incoming = shared.snapshots.incoming.lock();
+        if !matches!(&*incoming, Incoming::Ready { .. }) {
+            return;
+        }
+        if shared.makes(Bug::UnwantedKept) {
+            *incoming = Incoming::Nothing;
+        }
+        incoming.discard();
+    }
+
+    /// A sender that has said nothing for so long has given up, or is gone: so does this side.
+    fn give_up_silent(&self, now: Mono) {
         let mut incoming = self.incoming.lock();
-        if matches!(&*incoming, Incoming::Ready { .. }) {
-            std::mem::take(&mut *incoming).discard();
+        if let Incoming::Receiving { heard_at, .. } = &*incoming
+            && now.since(*heard_at) >= nanoseconds(GIVE_UP_AFTER)
+        {
+            incoming.discard();
         }
     }
 
@@ -195,16 +236,6 @@ impl Snapshots {
             return Ok(file);
         }
         anyhow::bail!("snapshot {} is to be installed, but it is not there", wanted.last)
-    }
-}
-
-impl Incoming {
-    /// Nothing of it stays on the disk.
-    fn discard(self) {
-        let (Self::Receiving { file, .. } | Self::Ready { file, .. }) = self else { return };
-        if let Err(error) = file.discard() {
-            tracing::warn!(%error, "a snapshot that nobody wants is still there");
-        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
 };
 
 use quorate_node::PeerMessage;
@@ -50,4 +53,24 @@ pub(crate) fn try_start(
     };
     let identity = Identity::of(&config)?;
     start(config, identity, outside)
+}
+
+/// Drives both sides, a millisecond after the other, until it is so.
+///
+/// # Panics
+/// It is not so after ten seconds.
+pub(crate) fn run_until(
+    server: &mut Started,
+    now: &Arc<AtomicU64>,
+    is_so: impl Fn(&Started) -> bool,
+) {
+    for _ in 0..10_000 {
+        if is_so(server) {
+            return;
+        }
+        now.fetch_add(1_000_000, SeqCst);
+        server.raft.round().unwrap();
+        server.apply.round().unwrap();
+    }
+    panic!("not so after ten seconds");
 }

@@ -1,0 +1,110 @@
+//! What a server holds at a moment for clients and peers. When nobody wants anything and everything is well, all of it is nothing;
+//! what stays was forgotten.
+
+use crate::{ApplyLoop, Handle, RaftLoop, snapshots::Snapshots};
+
+/// A kind of thing and how many of them are held.
+pub type Held = (&'static str, usize);
+
+impl Handle {
+    /// What the sides share.
+    pub fn held(&self) -> Vec<Held> {
+        let shared = &self.0;
+        let watches = shared.watches.stats();
+        vec![
+            ("waiting proposals", shared.pending.len()),
+            ("calls of the leader", shared.calls.len()),
+            ("inputs of the Raft side", shared.raft.len()),
+            ("inputs of the apply side", shared.apply.len()),
+            ("snapshots being sent", Snapshots::sending(shared)),
+            ("snapshots being received", usize::from(shared.snapshots.is_receiving())),
+            ("watch streams", watches.streams),
+            ("watchers", watches.watchers),
+        ]
+    }
+}
+
+impl RaftLoop {
+    /// What the Raft side has taken in and not answered.
+    pub fn held(&self) -> Vec<Held> {
+        vec![
+            ("waiting reads", self.reads_waiting()),
+            ("installations", usize::from(self.is_installing())),
+        ]
+    }
+}
+
+impl ApplyLoop {
+    /// What the apply side has taken in and not answered.
+    pub fn held(&self) -> Vec<Held> {
+        vec![("waits for a purge", self.purges_waiting())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    };
+
+    use bytes::Bytes;
+    use quorate_kv::{Command, TABLES};
+    use quorate_node::Scope;
+    use quorate_proto::etcdserverpb::PutRequest;
+    use quorate_raft::{EntryId, Index, NodeId, Role, SnapshotMeta, Term};
+    use quorate_storage::{
+        snapshot::{SnapshotHead, SnapshotWriter},
+        vfs::MemoryVfs,
+    };
+
+    use super::Snapshots;
+    use crate::{ServerConfig, pending::Waiter, slot::Slot, snapshots::ReceivedChunk, testing};
+
+    /// Half a snapshot and its file once stayed until the next one came.
+    #[test]
+    fn half_a_snapshot_goes_when_its_sender_falls_silent() {
+        let (vfs, now) = (Arc::new(MemoryVfs::new()), Arc::new(AtomicU64::new(1)));
+        let mut server = testing::started(&vfs, &now, ServerConfig::default());
+        let is_there = || vfs.files().iter().any(|(path, _)| path.ends_with("snapshot.incoming"));
+        let shared = &server.handle.0;
+        let view = Arc::clone(shared.reader.load().view());
+        let head = SnapshotHead { index: 9, term: 1, header: Bytes::new() };
+        let mut writer = SnapshotWriter::new(view, TABLES.to_vec(), head, (16, 7));
+        let last = EntryId { term: Term(1), index: Index(9) };
+        let chunk = ReceivedChunk {
+            from: NodeId(2),
+            term: Term(1),
+            transfer: 5,
+            snapshot: SnapshotMeta { last, membership: shared.identity.membership() },
+            number: 0,
+            data: writer.next_chunk().unwrap().unwrap().bytes,
+        };
+        Snapshots::take_chunk(shared, &chunk);
+        server.keeper.tick();
+        assert!(server.handle.0.snapshots.is_receiving() && is_there());
+        now.fetch_add(16_000_000_000, SeqCst);
+        server.keeper.tick();
+        assert!(!server.handle.0.snapshots.is_receiving() && !is_there());
+    }
+
+    /// What is held shows while it is held, and is gone with its answer.
+    #[test]
+    fn a_proposal_is_held_until_it_is_answered() {
+        let (vfs, now) = (Arc::new(MemoryVfs::new()), Arc::new(AtomicU64::new(1)));
+        let mut server = testing::started(&vfs, &now, ServerConfig::default());
+        let held = |server: &crate::Started| {
+            let all = [server.handle.held(), server.raft.held(), server.apply.held()].concat();
+            all.into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>()
+        };
+        testing::run_until(&mut server, &now, |server| {
+            server.raft.view().is_some_and(|view| view.role == Role::Leader)
+        });
+        testing::run_until(&mut server, &now, |server| held(server).is_empty());
+        let request = PutRequest { key: "k".into(), ..PutRequest::default() };
+        let waiter = Waiter::Task(Slot::here());
+        server.handle.0.propose(&Command::Put(request), Scope::Anywhere, Some(waiter));
+        assert_eq!(held(&server), [("waiting proposals", 1), ("inputs of the Raft side", 1)]);
+        testing::run_until(&mut server, &now, |server| held(server).is_empty());
+    }
+}
