@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask check | fix | test | codegen`.
+//! Development tasks: `cargo xtask check | fix | test | mutate | codegen`.
 //!
 //! `check` only reads; `fix` writes. Each check has a file: [`walls`] for what a crate may know, [`purity`] for what pure
 //! code may touch, [`tidy`] for what a reviewer would otherwise say twice. Nothing is to be installed beyond Rust.
@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a tool for a terminal says what it does")]
 
 mod cargo;
+mod mutate;
 mod purity;
 mod source;
 mod tidy;
@@ -21,6 +22,7 @@ const USAGE: &str = "Usage: cargo xtask <task>
   check [NAME...]  Read only: fmt, clippy, doc, locks, walls, purity, tidy; with --codegen also whether generated code is current
   fix              Format, and apply what clippy can
   test             All tests that need only Rust and a C compiler
+  mutate           Plant faults in product code and tell which of them no test notices: --sample N --seed S --package NAME
   codegen          Write quorate-proto's code from its protocol definitions";
 
 /// A check that reads only.
@@ -57,6 +59,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         "check" => check(rest),
         "fix" => cargo::fix(),
         "test" => cargo::test(rest),
+        "mutate" => mutate::run(rest),
         "codegen" => cargo::codegen(&[]),
         _ => bail!("{USAGE}"),
     }
