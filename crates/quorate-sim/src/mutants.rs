@@ -151,6 +151,16 @@ pub const CATALOGUE: &[Mutant] = &[
     of(260, "of leases renewed together only the first is", "this code, when it learnt to"),
     of(250, "a request that was taken back takes up no room", "CVE-2023-44487, rapid reset"),
     of(251, "what a request takes up is not given back", "Quorate, hash and snapshot floods"),
+    of(
+        273,
+        "a call of the leader outlives its client",
+        "Quorate, before its counts were looked at",
+    ),
+    of(
+        274,
+        "a snapshot that nobody wants stays on the disk",
+        "Quorate, before its counts were looked at",
+    ),
 ];
 
 /// Who convicted a mutant.

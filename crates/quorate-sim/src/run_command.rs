@@ -34,7 +34,7 @@ const RUN_OPTIONS: [&str; 11] = [
 const TWICE_PPM: u32 = 50_000;
 /// How many failing seeds are drawn.
 const CHARTS_MAX: usize = 8;
-/// How many failing seeds of the core world are cut down.
+/// How many failing seeds are cut down.
 const SCRIPTS_MAX: usize = 2;
 /// A year, in seconds.
 const YEAR_S: f64 = 365.25 * 24.0 * 3600.0;
@@ -132,9 +132,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, String> {
         write_out(Path::new(file), sum.hashes())?;
     }
     draw(&arguments, &order, &sum)?;
-    if order.world.name == "core" {
-        shrink(&arguments, &order, &sum)?;
-    }
+    shrink(&arguments, &order, &sum)?;
     Ok(report(&sum, cpu_s))
 }
 
@@ -164,7 +162,7 @@ fn draw(arguments: &Arguments, order: &Order, sum: &Sum) -> Result<(), String> {
 /// Cuts the first seeds that failed down.
 fn shrink(arguments: &Arguments, order: &Order, sum: &Sum) -> Result<(), String> {
     for (seed, _) in sum.failures.iter().take(SCRIPTS_MAX) {
-        if let Ok((shrunk, file)) = write_story(arguments, *seed, &order.options, 0)? {
+        if let Ok((shrunk, file)) = write_story(arguments, order.world, *seed, &order.options, 0)? {
             println!("seed {seed} in {} events: {}", shrunk.events, file.display());
         }
     }

@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use quorate_sim::swarm::{Options, Outcome, Shrunk, shrink_best, tell};
+use quorate_sim::swarm::{Options, Outcome, Shrunk, tell};
 
 use crate::cli::Arguments;
 use crate::output::{out_file, write_chart, write_out};
-use crate::worlds::{WORLD_OPTIONS, only_core, options};
+use crate::worlds::{WORLD_OPTIONS, World, options, world};
 
 /// A story with no more events is short enough.
 pub(crate) const ENOUGH: usize = 30;
@@ -20,17 +20,17 @@ pub(crate) fn shrink(arguments: &[String]) -> Result<ExitCode, String> {
     let mut known = vec!["seed", "tries", "out"];
     known.extend(WORLD_OPTIONS);
     let arguments = Arguments::parse(arguments, &known)?;
-    only_core(&arguments)?;
-    let options = options(&arguments)?;
+    let (world, options) = (world(&arguments)?, options(&arguments)?);
     let seed = arguments.number("seed")?.ok_or("--seed is missing")?;
     let tries = arguments.number("tries")?.and_then(|tries| usize::try_from(tries).ok());
-    let (shrunk, file) = match write_story(&arguments, seed, &options, tries.unwrap_or(TRIES))? {
-        Ok(story) => story,
-        Err(outcome) => {
-            println!("seed {seed} does not fail; hash={:032x}", outcome.hash);
-            return Ok(ExitCode::SUCCESS);
-        }
-    };
+    let (shrunk, file) =
+        match write_story(&arguments, world, seed, &options, tries.unwrap_or(TRIES))? {
+            Ok(story) => story,
+            Err(outcome) => {
+                println!("seed {seed} does not fail; hash={:032x}", outcome.hash);
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
     println!("seed {}: {}", shrunk.seed, shrunk.failure);
     shrunk.script.lines().skip(1).for_each(|line| println!("{line}"));
     println!("written to {0}; tell it again with: quorate-sim run --script {0}", file.display());
@@ -42,13 +42,14 @@ pub(crate) fn shrink(arguments: &[String]) -> Result<ExitCode, String> {
     Ok(ExitCode::FAILURE)
 }
 
-/// Cuts a failing seed of the core world down, and writes the script and its chart. The inner result says what became of a seed that
+/// Cuts a failing seed down, and writes the script and its chart. The inner result says what became of a seed that
 /// does not fail.
 ///
 /// # Errors
 /// A file can't be written.
 pub(crate) fn write_story(
     arguments: &Arguments,
+    world: World,
     seed: u64,
     options: &Options,
     tries: usize,
@@ -56,15 +57,17 @@ pub(crate) fn write_story(
     // A panic is one of the verdicts; its message would only be in the way.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let shrunk = shrink_best(seed, options, tries, ENOUGH);
+    let shrunk = (world.shrink)(seed, options, tries, ENOUGH);
     std::panic::set_hook(hook);
     let shrunk = match shrunk {
         Ok(shrunk) => shrunk,
         Err(outcome) => return Ok(Err(outcome)),
     };
-    let file = out_file(arguments, "core", options, shrunk.seed, "script");
+    let file = out_file(arguments, world.name, options, shrunk.seed, "script");
     let (first, rest) = shrunk.script.split_once('\n').unwrap_or((&shrunk.script, ""));
-    write_out(&file, format!("{first}\n# seed {}: {}\n{rest}", shrunk.seed, shrunk.failure))?;
+    let what = shrunk.failure.to_string();
+    let what = what.lines().next().unwrap_or_default();
+    write_out(&file, format!("{first}\n# seed {}: {what}\n{rest}", shrunk.seed))?;
     write_chart(&file.with_extension("script.html"), &tell(&shrunk.script)?.trace, None)?;
     Ok(Ok((shrunk, file)))
 }

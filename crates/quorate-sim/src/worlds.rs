@@ -2,7 +2,7 @@
 
 use quorate_sim::chart::{Trace, Window};
 use quorate_sim::full;
-use quorate_sim::swarm::{self, Options, Outcome};
+use quorate_sim::swarm::{self, Options, Outcome, Shrunk};
 
 use crate::cli::Arguments;
 
@@ -10,12 +10,16 @@ use crate::cli::Arguments;
 pub(crate) const WORLD_OPTIONS: [&str; 7] =
     ["world", "members", "learners", "rate", "seconds", "mutant", "atlas"];
 
+type Shrink = fn(u64, &Options, usize, usize) -> Result<Shrunk, Outcome>;
+
 /// A world: what it is called, and how a seed is run and drawn in it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct World {
     pub(crate) name: &'static str,
     pub(crate) run_seed: fn(u64, &Options) -> Outcome,
     pub(crate) chart_seed: fn(u64, &Options, Option<Window>) -> (Outcome, Trace),
+    /// How a seed that fails is cut down: how many other seeds may be tried to find a shorter story, and how few events are enough.
+    pub(crate) shrink: Shrink,
     /// The members' flight recordings at the end.
     pub(crate) recordings: fn(u64, &Options) -> Vec<Vec<u8>>,
 }
@@ -26,12 +30,14 @@ const WORLDS: [World; 2] = [
         name: "core",
         run_seed: swarm::run_seed,
         chart_seed: swarm::chart_seed,
+        shrink: swarm::shrink_best,
         recordings: |_, _| Vec::new(),
     },
     World {
         name: "full",
         run_seed: full::run_seed,
         chart_seed: full::chart_seed,
+        shrink: full::shrink_seed,
         recordings: full::recordings,
     },
 ];

@@ -32,7 +32,7 @@ pub(super) fn mishaps(mutant: u16) -> Option<Vec<Mishap>> {
 
 /// Every bug and its number.
 #[cfg(feature = "mutants")]
-const BUGS: [(u16, Bug); 10] = [
+const BUGS: &[(u16, Bug)] = &[
     (200, Bug::StaleHashEnds),
     (201, Bug::EventsForgotten),
     (202, Bug::RevocationUnbound),
@@ -43,6 +43,8 @@ const BUGS: [(u16, Bug); 10] = [
     (260, Bug::RenewalsShort),
     (250, Bug::RoomGivenBackEarly),
     (251, Bug::RoomKept),
+    (273, Bug::CallsKept),
+    (274, Bug::UnwantedKept),
 ];
 
 /// Switches a bug on, in a build that has switches.

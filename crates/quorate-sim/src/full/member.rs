@@ -19,6 +19,7 @@ use quorate_storage::vfs::MemoryVfs;
 
 use super::{
     bugs,
+    conservation::Views,
     plan::Plan,
     ports::{Backlog, Outbox},
 };
@@ -63,6 +64,8 @@ pub(super) struct Running {
     pub(super) backlog: Arc<Backlog>,
     /// How many proposals of clients may be on their way.
     pub(super) proposals_max: u64,
+    /// The views that it has published.
+    pub(super) views: Views,
     /// When the next round of each side is planned.
     pub(super) planned: [Option<u64>; 3],
     /// The disk is busy until then; one number for the log and one for the state.
@@ -183,6 +186,7 @@ impl Member {
         let front = Arc::new(Front::new(handle.clone(), self.settings(), metrics));
         let (planned, busy_until) = ([None; 3], [0; 2]);
         let proposals_max = (self.config.limits.proposal_bytes_max / PROPOSAL_BYTES).max(1);
+        let views = Views::default();
         Ok(Running {
             handle,
             raft,
@@ -192,6 +196,7 @@ impl Member {
             outbox,
             backlog,
             proposals_max,
+            views,
             planned,
             busy_until,
         })

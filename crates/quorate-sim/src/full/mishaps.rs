@@ -22,7 +22,10 @@ use super::{
     plan::{MS, Mishap, SECOND},
     world::{Event, World},
 };
-use crate::world::{Conviction, Judge};
+use crate::{
+    dice::Dice,
+    world::{Conviction, Judge},
+};
 
 /// How many proposals a member is left with that is cut off, at most.
 const STRANDED_MAX: u64 = 40;
@@ -32,13 +35,25 @@ const FORGED_BYTES: usize = 12 << 10;
 const INSTALL_CALLS: u64 = 140;
 
 impl World {
-    /// Something goes wrong, and the next mishap is planned.
+    /// Something goes wrong, and the next mishap is planned. Each draws numbers of its own, so that one that is left out changes
+    /// none of the others.
     pub(super) fn mishap(&mut self) {
         if self.healed_at.is_some() {
             return;
         }
+        let number = self.mishaps;
+        self.mishaps += 1;
+        let own = Dice::fork(self.plan.seed, 0x0bad_0000 + number);
+        let usual = std::mem::replace(&mut self.dice, own);
         let at = self.now + exponential(&mut self.dice, self.plan.mishap_every_ns) + MS;
         self.put(at, Event::Mishap);
+        if !self.plan.skipped.contains(&number) {
+            self.go_wrong();
+        }
+        self.dice = usual;
+    }
+
+    fn go_wrong(&mut self) {
         let member = self.victim();
         let lasts_ns = self.dice.within(100 * MS, 8 * SECOND);
         let until = self.now + lasts_ns;

@@ -16,9 +16,10 @@
 //! | `member`, `ports` | one server and its ports |
 //! | `network` | what lies between members |
 //! | `mishaps` | what goes wrong |
-//! | `session`, `trades`, `watcher`, `call` | clients |
+//! | `clients`, `session`, `trades`, `watcher`, `call` | clients |
+//! | `shrink`, `cuts` | cutting a failing run down, and what is left of it as a text |
 //! | `history`, `wire` | what they saw, for the judges |
-//! | `judge` | what must hold after every step |
+//! | `judge`, `conservation` | what must hold after every step, and what must be gone in the end |
 //!
 //! Left out: frames and their checksums (messages pass as values), wiped disks (a member that lost its disk may come back only
 //! through a membership change, which does not exist yet), and syncs that lie: a majority of such disks loses data whatever
@@ -27,6 +28,9 @@
 pub(crate) mod bugs;
 mod call;
 mod chronicle;
+mod clients;
+mod conservation;
+mod cuts;
 mod history;
 mod judge;
 mod member;
@@ -35,12 +39,16 @@ mod network;
 mod plan;
 mod ports;
 mod session;
+mod shrink;
 #[cfg(test)]
 mod tests;
 mod trades;
 mod watcher;
 mod wire;
 mod world;
+
+pub use cuts::HEAD;
+pub use shrink::{shrink_seed, tell};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -142,6 +150,14 @@ fn play(world: &mut World) -> Result<(), Conviction> {
         }
         step_for(world, 50 * MS)?;
     }
+    world.dismiss_clients();
+    let end = world.now + LIVENESS_NS;
+    while let Some(held) = world.held() {
+        if world.now > end {
+            return Err(Conviction::new(Judge::Conservation, held));
+        }
+        step_for(world, 50 * MS)?;
+    }
     world.conclude()?;
     world.members.iter().try_for_each(replay_flight)
 }
@@ -236,16 +252,9 @@ impl World {
 
     /// The run is over: all states are equal, and no client saw anything that it must not.
     fn conclude(&mut self) -> Result<(), Conviction> {
-        let mut revision = 1;
         for member in &self.members {
             let Some(reader) = member.reader() else { continue };
             self.witness.look_at_hash(member.number, &reader).map_err(Look::into_conviction)?;
-            revision = reader.revision();
-        }
-        let now = self.now;
-        self.sessions.iter_mut().for_each(|session| session.disconnect(now, &mut self.history));
-        for watcher in &mut self.watchers {
-            watcher.end(revision, &mut self.history.watches);
         }
         self.members.iter().try_for_each(returned)?;
         let early = 5 * SECOND * self.plan.drift_ppm / 1_000_000 + 2 * MS;

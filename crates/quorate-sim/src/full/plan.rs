@@ -2,6 +2,8 @@
 //!
 //! Swarm testing: each seed leaves kinds of mishaps out, so that the others come more often and meet in other ways.
 
+use std::collections::BTreeSet;
+
 use quorate_etcd::Limits;
 
 use super::bugs;
@@ -29,6 +31,8 @@ pub(super) struct Plan {
     pub(super) mishap_every_ns: u64,
     /// The kinds of mishaps that happen, each as often as it stands here.
     pub(super) mishaps: Vec<Mishap>,
+    /// The mishaps that do not happen, by their number in the run.
+    pub(super) skipped: BTreeSet<u64>,
     /// How far a member's clock may run from the world's, in millionths.
     pub(super) drift_ppm: u64,
     /// How many applied entries pile up before the log is cut, and how many stay.
@@ -165,6 +169,7 @@ impl Plan {
             },
             mishap_every_ns: one_of(&mut dice, &[1, 2, 5, 10]) * SECOND,
             mishaps,
+            skipped: BTreeSet::new(),
             drift_ppm: one_of(&mut dice, &[0, 100, 500, 20_000]),
             snapshot_count: one_of(&mut dice, &[3, 20, 60, 200, 10_000]),
             catchup_entries: one_of(&mut dice, &[0, 5, 20, 100]),

@@ -38,9 +38,9 @@ impl Backlog {
         lock(&self.0).pop_front()
     }
 
-    /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
-        lock(&self.0).is_empty()
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.0).len()
     }
 }
 

@@ -39,13 +39,25 @@ pub(super) struct Session {
     pub(super) alarm: Arc<Alarm>,
     /// Answers to linearizable requests.
     pub(super) answers: u64,
+    /// The newest revision that the last answer showed, until a judge has looked.
+    pub(super) told: Option<i64>,
 }
 
 impl Session {
     pub(super) fn new(who: Who, members: usize, pause_ns: u64, trade: Box<dyn Trade>) -> Self {
         let member = usize::try_from(who.client).unwrap_or(0) % members.max(1);
-        let (alarm, next_at, answers) = (Arc::default(), 0, 0);
-        Self { who, trade, members, member, call: None, next_at, pause_ns, alarm, answers }
+        Self {
+            who,
+            trade,
+            members,
+            member,
+            call: None,
+            next_at: 0,
+            pause_ns,
+            alarm: Arc::default(),
+            answers: 0,
+            told: None,
+        }
     }
 
     /// Asks the next thing.
@@ -104,6 +116,9 @@ impl Session {
             Some(Err(error)) if is_definite(&error) => Outcome::Failed,
             Some(Err(_)) | None => Outcome::Unknown,
         };
+        if let Outcome::Ok(Answer::Keys(reply)) = &outcome {
+            self.told = Some(reply.revision);
+        }
         let heard = Heard { now, call: &call, outcome: &outcome };
         if let Ask::Keys(request, lease) = &call.ask {
             note_keys(&mut self.who, request, *lease, &heard, history);

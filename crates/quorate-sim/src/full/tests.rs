@@ -29,3 +29,17 @@ fn the_same_seed_gives_the_same_run() {
     assert_eq!((one.hash, one.events), (other.hash, other.events));
     assert_ne!(one.hash, run_seed(4, &short()).hash);
 }
+
+/// Cut down, a planted bug still shows, and what is left tells nothing against the honest code.
+#[cfg(feature = "mutants")]
+#[test]
+fn a_failing_seed_is_cut_down() {
+    let options = Options { mutant: 205, ..Options::default() };
+    let shrunk = (0..20).find_map(|seed| super::shrink_seed(seed, &options, 0, 0).ok()).unwrap();
+    assert!(shrunk.mishaps.1 <= shrunk.mishaps.0, "{shrunk:?}");
+    assert!(shrunk.events <= usize::try_from(shrunk.events_before).unwrap(), "{shrunk:?}");
+    let told = super::tell(&shrunk.script).unwrap();
+    assert!(told.failure.is_some(), "{shrunk:?}");
+    let honest = super::tell(&shrunk.script.replace("mutant 205", "mutant 0")).unwrap();
+    assert_eq!(honest.failure, None, "{}", shrunk.script);
+}

@@ -66,6 +66,8 @@ pub(super) struct Watcher {
     created: bool,
     /// The first revision that it has not been told everything of.
     pub(super) next_revision: i64,
+    /// The newest revision that it was told something of, until a judge has looked.
+    pub(super) told: Option<i64>,
     /// When it opens a stream again, or says something on it.
     pub(super) next_at: u64,
 }
@@ -96,6 +98,7 @@ impl Watcher {
             current,
             created: false,
             next_revision: 1,
+            told: None,
             next_at: 0,
         }
     }
@@ -219,6 +222,7 @@ impl Watcher {
         let last = response.events.last().and_then(|event| event.kv.as_ref());
         let known = last.map_or(revision, |pair| pair.mod_revision);
         self.next_revision = self.next_revision.max(known + 1);
+        self.told = Some(known);
         self.current.responses.push(Response { revision, progress, events: told.collect() });
     }
 }

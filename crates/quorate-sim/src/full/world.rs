@@ -12,13 +12,13 @@ use quorate_storage::vfs::CrashStyle;
 
 use super::{
     chronicle::Chronicle,
+    clients::{sessions, watchers},
     history::History,
     judge::Witness,
     member::Member,
     network::{Network, exponential},
     plan::{MS, Plan, SECOND},
     session::Session,
-    trades::{Keys, Leases, Lists, Trade, Who},
     watcher::Watcher,
 };
 use crate::{
@@ -94,6 +94,8 @@ pub(super) struct World {
     /// The power is to go while a snapshot is installed.
     pub(super) install_cut: bool,
     pub(super) healed_at: Option<u64>,
+    /// How many mishaps there were, those that were left out included.
+    pub(super) mishaps: u64,
     /// Clients ask for nothing more.
     pub(super) closing: bool,
     pub(super) events: u64,
@@ -122,6 +124,7 @@ impl World {
             rotten: BTreeSet::new(),
             install_cut: false,
             healed_at: None,
+            mishaps: 0,
             closing: false,
             events: 0,
             hash: Rolling::new(plan.seed),
@@ -307,7 +310,11 @@ impl World {
         self.carry(member);
         self.plan_rounds(member);
         self.wake_clients(member)?;
-        let Some(one) = self.members.get(member) else { return Ok(()) };
+        self.look_where_told(member)?;
+        let Some(one) = self.members.get_mut(member) else { return Ok(()) };
+        if let (Some(reader), Some(running)) = (one.reader(), &mut one.running) {
+            running.views.note(reader.view());
+        }
         self.witness.look(one, self.excused.contains(&member))?;
         one.look_at_limits()?;
         if let Some(view) = one.running.as_ref().and_then(|running| running.raft.view()) {
@@ -356,83 +363,6 @@ impl World {
                 self.put(at, Event::Round { member, boot, side });
             }
         }
-    }
-
-    fn wake_clients(&mut self, member: usize) -> Result<(), Conviction> {
-        for session in &mut self.sessions {
-            if session.member == member && session.call.is_some() && session.alarm.take() {
-                session.poll(self.now, &mut self.history);
-                if session.call.is_none() {
-                    let at = session.next_at;
-                    let number = usize::try_from(session.who.client).unwrap_or(0);
-                    self.queued += 1;
-                    self.queue.insert((at, self.queued), Event::Session(number));
-                }
-            }
-        }
-        let excused = self.excused.contains(&member);
-        for watcher in &mut self.watchers {
-            if watcher.member == member && watcher.is_open() && watcher.alarm.take() {
-                let polled = watcher.poll(self.now, &mut self.history.watches);
-                watcher.forgive(polled, excused, &mut self.history.watches)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A client's turn: to ask, or to look whether it has waited long enough.
-    fn turn(&mut self, number: usize) -> Result<(), Conviction> {
-        let (now, closing) = (self.now, self.closing);
-        let Some(session) = self.sessions.get_mut(number) else { return Ok(()) };
-        if session.call.is_none() && closing {
-            return Ok(());
-        }
-        if session.call.is_none() && session.next_at > now {
-            let at = session.next_at;
-            self.put(at, Event::Session(number));
-            return Ok(());
-        }
-        let member = session.member;
-        let Some(one) = self.members.get(member) else { return Ok(()) };
-        let reachable = one.running.is_some() && one.paused_until <= now;
-        match (&one.running, &session.call) {
-            (Some(running), None) if reachable => {
-                one.tell_time(now);
-                session.begin(&running.front, now);
-                session.poll(now, &mut self.history);
-            }
-            // What was sent to a process that stands still is read when it goes on.
-            (Some(_), None) if self.dice.chance(500_000) => session.next_at = one.paused_until,
-            (_, None) => session.move_on(now),
-            (_, Some(call)) if reachable || call.give_up_at <= now => {
-                one.tell_time(now);
-                session.poll(now, &mut self.history);
-            }
-            (_, Some(_)) => {}
-        }
-        let at = session.due(now).max(now + 1);
-        self.put(at, Event::Session(number));
-        self.settle(member)
-    }
-
-    fn turn_of_watcher(&mut self, number: usize) -> Result<(), Conviction> {
-        let now = self.now;
-        let Some(watcher) = self.watchers.get_mut(number) else { return Ok(()) };
-        let member = watcher.member;
-        let Some(one) = self.members.get(member) else { return Ok(()) };
-        if watcher.next_at <= now && one.paused_until <= now {
-            match &one.running {
-                Some(running) if !watcher.is_open() => watcher.open(&running.front, now),
-                Some(_) => watcher.ask_for_progress(now),
-                None => watcher.disconnect(now, &mut self.history.watches),
-            }
-            let polled = watcher.poll(now, &mut self.history.watches);
-            let excused = self.excused.contains(&member);
-            watcher.forgive(polled, excused, &mut self.history.watches)?;
-        }
-        let at = watcher.next_at.max(now + 100 * MS);
-        self.put(at, Event::Watcher(number));
-        self.settle(member)
     }
 
     /// What is under way from and to a member is lost.
@@ -532,31 +462,11 @@ impl Member {
         let (ready, deadline) = match side {
             Side::Raft => (running.raft.is_ready(), running.raft.next_deadline()),
             Side::Apply => (running.apply.is_ready(), running.apply.next_deadline()),
-            Side::Beside => (!running.backlog.is_empty(), None),
+            Side::Beside => (running.backlog.len() > 0, None),
         };
         if ready {
             return Some(now.max(busy));
         }
         deadline.map(|deadline| self.world_time(deadline.0).max(now).max(busy))
     }
-}
-
-fn sessions(plan: &Plan) -> Vec<Session> {
-    let load = plan.load;
-    let keys = (0..load.clients).map(|_| Box::new(Keys(load)) as Box<dyn Trade>);
-    let lists = (0..load.appenders).map(|_| Box::new(Lists::default()) as _);
-    let leases = (0..load.lessees).map(|_| Box::new(Leases::default()) as _);
-    let session = |(client, trade)| {
-        let who = Who::new(client, Dice::fork(plan.seed, 0x5e55 + client));
-        Session::new(who, plan.members, load.pause_ns, trade)
-    };
-    (0..).zip(keys.chain(lists).chain(leases)).map(session).collect()
-}
-
-fn watchers(plan: &Plan) -> Vec<Watcher> {
-    let watcher = |number| {
-        let dice = Dice::fork(plan.seed, 0x3a7c4 + number as u64);
-        Watcher::new(number, plan, dice)
-    };
-    (0..plan.load.watchers).map(watcher).collect()
 }

@@ -32,5 +32,6 @@ mod words;
 pub(crate) use hash::Rolling;
 pub use plan::Options;
 pub use run::{Outcome, chart_seed, run_seed};
+pub(crate) use shrink::minimise;
 pub use shrink::{Shrunk, shrink_best, shrink_seed, tell};
 pub use story::Told;

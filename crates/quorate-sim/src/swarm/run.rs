@@ -35,7 +35,7 @@ const MISHAP: usize = CLIENT + 1;
 const WAKES_IN_A_ROW_MAX: u32 = 1_000;
 
 /// What became of a seed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The seed.
     pub seed: u64,

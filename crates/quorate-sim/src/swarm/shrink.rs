@@ -178,7 +178,7 @@ fn shrink_draft(mut draft: Draft, judge: Judge, events: u64) -> Draft {
 
 /// A part of `items` of which no single item, and no run of them that was tried, can be taken out. `fails` says what to go on with:
 /// the same items or fewer.
-pub(super) fn minimise<T: Clone>(
+pub(crate) fn minimise<T: Clone>(
     items: Vec<T>,
     mut fails: impl FnMut(&[T]) -> Option<Vec<T>>,
 ) -> Vec<T> {
@@ -214,10 +214,14 @@ pub fn tell(text: &str) -> Result<Told, String> {
     if first == draft::HEAD {
         return Draft::parse(text).map(|draft| story::tell_plan(&draft));
     }
+    if first == crate::full::HEAD {
+        return crate::full::tell(text);
+    }
     if first == script::HEAD {
         return Script::parse(text).map(|script| story::tell_script(&script));
     }
-    Err(format!("the first line is neither {:?} nor {:?}", script::HEAD, draft::HEAD))
+    let known = [script::HEAD, draft::HEAD, crate::full::HEAD];
+    Err(format!("the first line is none of {known:?}"))
 }
 
 #[cfg(test)]

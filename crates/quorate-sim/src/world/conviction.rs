@@ -42,6 +42,10 @@ pub enum Judge {
     Determinism,
     /// What clients saw is what etcd promises (`quorate-check`).
     History,
+    /// What a client was told of can be read at once where it was told.
+    Visibility,
+    /// What was taken for a time is given back: slots, permits, buffers, files.
+    Conservation,
     /// Damaged bytes are never taken for good ones.
     Corruption,
 }

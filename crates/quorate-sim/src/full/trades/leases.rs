@@ -33,6 +33,8 @@ pub(in crate::full) struct Leases {
 enum Stage {
     #[default]
     Grant,
+    /// Renews at once what was just granted.
+    Confirm,
     Put,
     Renew,
     Revoke,
@@ -54,7 +56,7 @@ impl Trade for Leases {
                 Ask::Grant(lease, who.dice.within(2, 4).cast_signed())
             }
             Stage::Put => Ask::Keys(Request::Txn(put(lease_key(lease), "held".into())), lease),
-            Stage::Renew => Ask::Renew(lease),
+            Stage::Confirm | Stage::Renew => Ask::Renew(lease),
             Stage::Revoke => Ask::Revoke(lease),
             Stage::Look => {
                 let range = Range::one(&lease_key(lease));
@@ -71,7 +73,7 @@ impl Trade for Leases {
         }
         self.stage = self.next_stage(who, heard);
         let pause = match self.stage {
-            Stage::Put => 0,
+            Stage::Put | Stage::Confirm => 0,
             Stage::Renew => self.ttl.cast_unsigned() * SECOND / 3,
             Stage::Grant | Stage::Revoke | Stage::Look => LOOK_EVERY_NS,
         };
@@ -95,12 +97,18 @@ impl Leases {
         let renew = lease::Request::Renew { lease };
         let revoke = lease::Request::Revoke { lease };
         match (self.stage, heard.outcome) {
-            // The lease counts from its grant on, but it has a key only now.
-            (Stage::Put, Outcome::Ok(_)) => Some((renew, Outcome::Ok(granted(self.ttl)))),
-            (Stage::Renew, Outcome::Ok(Answer::Lease(ttl))) if *ttl > 0 => {
+            (Stage::Grant, Outcome::Ok(Answer::Lease(ttl))) => {
                 Some((renew, Outcome::Ok(granted(*ttl))))
             }
-            (Stage::Renew, Outcome::Unknown) => Some((renew, Outcome::Unknown)),
+            (Stage::Confirm | Stage::Renew, Outcome::Ok(Answer::Lease(0))) => {
+                Some((renew, Outcome::Ok(lease::Reply::Gone)))
+            }
+            // The lease counts from its grant on, but it has a key only now.
+            (Stage::Put, Outcome::Ok(_)) => Some((renew, Outcome::Ok(granted(self.ttl)))),
+            (Stage::Confirm | Stage::Renew, Outcome::Ok(Answer::Lease(ttl))) => {
+                Some((renew, Outcome::Ok(granted(*ttl))))
+            }
+            (Stage::Confirm | Stage::Renew, Outcome::Unknown) => Some((renew, Outcome::Unknown)),
             (Stage::Revoke, Outcome::Ok(_)) => Some((revoke, Outcome::Ok(lease::Reply::Revoked))),
             (Stage::Revoke, Outcome::Unknown) => Some((revoke, Outcome::Unknown)),
             (Stage::Look, Outcome::Ok(answer)) => {
@@ -116,8 +124,9 @@ impl Leases {
             (Stage::Grant, Outcome::Ok(Answer::Lease(ttl))) => {
                 self.ttl = *ttl;
                 self.renewals = who.dice.below(5);
-                Stage::Put
+                if who.dice.chance(300_000) { Stage::Confirm } else { Stage::Put }
             }
+            (Stage::Confirm, Outcome::Ok(Answer::Lease(1..)) | Outcome::Unknown) => Stage::Put,
             (Stage::Put, Outcome::Ok(_)) => self.renew_or_end(who),
             (Stage::Renew, Outcome::Ok(Answer::Lease(1..)) | Outcome::Unknown) => {
                 self.renewals = self.renewals.saturating_sub(1);
@@ -126,7 +135,7 @@ impl Leases {
             (Stage::Look, Outcome::Ok(answer)) if !shows_key(answer) => self.begin_anew(),
             (Stage::Renew | Stage::Revoke | Stage::Look, _) => Stage::Look,
             // Whether there is such a lease or key is not known.
-            (Stage::Grant | Stage::Put, _) => self.begin_anew(),
+            (Stage::Grant | Stage::Confirm | Stage::Put, _) => self.begin_anew(),
         }
     }
 
