@@ -52,6 +52,8 @@ pub struct ServerConfig {
     pub wal_segment_bytes: Option<u64>,
     /// How much committed content may wait for the state machine, in bytes; `None`: as much as usual.
     pub apply_bytes_max: Option<u64>,
+    /// Limits without a flag that are lower than the usual ones; `None`: none is.
+    pub lower_limits: Option<crate::LowerLimits>,
     /// How much memory the flight recorder takes, in bytes; 0: there is none.
     pub flight_recorder_bytes: usize,
     /// Never wait for the disk. Loses acknowledged writes in a power cut; for tests only.
@@ -113,6 +115,7 @@ impl Default for ServerConfig {
             reported_version: "3.7.1".into(),
             wal_segment_bytes: None,
             apply_bytes_max: None,
+            lower_limits: None,
             flight_recorder_bytes: quorate_flight::RING_BYTES_DEFAULT,
             unsafe_no_fsync: false,
             #[cfg(feature = "breakable")]

@@ -38,6 +38,7 @@ mod inspect;
 #[cfg(test)]
 mod install_crashes;
 mod keeper;
+mod lower;
 mod peers;
 mod pending;
 mod ports;
@@ -63,6 +64,7 @@ pub use config::{AutoCompaction, QUOTA_BYTES_DEFAULT, ServerConfig};
 pub use held::Held;
 pub use identity::{Identity, MemberConfig};
 pub use keeper::{Keeper, TICK};
+pub use lower::LowerLimits;
 pub use ports::{Job, Jobs, Outside, Peers};
 pub use raft_loop::RaftLoop;
 pub use start::{Started, start};

@@ -294,7 +294,9 @@ impl Sending {
         let head = SnapshotHead { index: applied.index, term: applied.term, header: Bytes::new() };
         let view = Arc::clone(reader.view());
         let salt = shared.vfs.random()?;
-        let writer = SnapshotWriter::new(view, TABLES.to_vec(), head, (CHUNK_BYTES, salt));
+        let lower = shared.config.lower_limits.map(|lower| lower.snapshot_chunk_bytes);
+        let chunk_bytes = lower.unwrap_or(CHUNK_BYTES);
+        let writer = SnapshotWriter::new(view, TABLES.to_vec(), head, (chunk_bytes, salt));
         let (heard_at, progressed_at) = (shared.clock.now(), shared.clock.now());
         let (acked, ended) = (0, false);
         Ok(Self { order, transfer, snapshot, writer, acked, ended, heard_at, progressed_at })

@@ -155,7 +155,10 @@ fn recover(
         election_timeout_ns: nanoseconds(config.election_timeout),
         ..Config::default()
     };
-    let usual = NodeConfig::new(raft, (outside.random)());
+    let mut usual = NodeConfig::new(raft, (outside.random)());
+    if let Some(lower) = &config.lower_limits {
+        lower.lower_node(&mut usual);
+    }
     let node_config = NodeConfig {
         apply_bytes_max: config.apply_bytes_max.unwrap_or(usual.apply_bytes_max),
         snapshot_count: config.snapshot_count,
@@ -182,13 +185,17 @@ fn share(
     let size = store.size().context("measure the state")?;
     let me = identity.me;
     let now = outside.clock.now();
+    let mut watch_limits = WatchLimits::default();
+    if let Some(lower) = &config.lower_limits {
+        lower.lower_watches(&mut watch_limits);
+    }
     Ok(Shared {
         vfs: outside.vfs,
         raft: Inbox::default(),
         apply: Inbox::default(),
         pending: Pending::new(me, (outside.random)()),
         calls: Calls::default(),
-        watches: Arc::new(Watches::new(reader.revision(), WatchLimits::default())),
+        watches: Arc::new(Watches::new(reader.revision(), watch_limits)),
         lessor: Mutex::new(Lessor::new(leases)),
         standing: Standing::new(now, term, store.applied().index),
         refusals: Refusals::default(),

@@ -161,6 +161,7 @@ pub const CATALOGUE: &[Mutant] = &[
         "a snapshot that nobody wants stays on the disk",
         "Quorate, before its counts were looked at",
     ),
+    of(275, "a frame's checksum is not looked at", "what checksums on frames are for"),
 ];
 
 /// Who convicted a mutant.

@@ -21,6 +21,9 @@ pub(super) fn disk(mutant: u16, seed: u64) -> MemoryVfs {
     if mutant == GUESSED_SALTS { MemoryVfs::predictable() } else { MemoryVfs::with_seed(seed) }
 }
 
+/// A bug of the transport: a frame's checksum is not looked at.
+pub(super) const UNCHECKED_FRAMES: u16 = 275;
+
 /// What goes wrong in the world of a bug that takes one of its own.
 pub(super) fn mishaps(mutant: u16) -> Option<Vec<Mishap>> {
     match mutant {

@@ -11,7 +11,7 @@ use crate::swarm::Options;
 pub const HEAD: &str = "quorate-sim full 1";
 
 /// What can be made simpler, each with its simplest values: the first that does is taken, in this order.
-pub(super) const SIMPLER: [(&str, u64); 26] = [
+pub(super) const SIMPLER: [(&str, u64); 28] = [
     ("seconds", 2),
     ("seconds", 5),
     ("seconds", 10),
@@ -30,6 +30,7 @@ pub(super) const SIMPLER: [(&str, u64); 26] = [
     ("lost-ppm", 0),
     ("twice-ppm", 0),
     ("overtakes", 0),
+    ("whole-frames", 1),
     ("delay-us", 100),
     ("jitter-us", 50),
     ("sync-us", 200),
@@ -37,6 +38,7 @@ pub(super) const SIMPLER: [(&str, u64); 26] = [
     ("snapshot-count", 10_000),
     ("apply-bytes", 64 << 20),
     ("job-delay-us", 1_000),
+    ("usual-limits", 1),
     ("pause-ms", 1_000),
 ];
 
@@ -58,6 +60,7 @@ impl Plan {
             "lost-ppm" => self.network.lost_ppm = u32::try_from(value).ok()?,
             "twice-ppm" => self.network.twice_ppm = u32::try_from(value).ok()?,
             "overtakes" => self.network.overtakes = value > 0,
+            "whole-frames" => self.network.damaged_ppm = None,
             "delay-us" => self.network.delay_least_ns = ns,
             "jitter-us" => self.network.delay_more_ns = ns,
             "sync-us" => self.disk.sync_more_ns = ns,
@@ -65,6 +68,7 @@ impl Plan {
             "snapshot-count" => self.snapshot_count = value,
             "apply-bytes" => self.apply_bytes_max = value,
             "job-delay-us" => self.job_delay_ns = ns,
+            "usual-limits" => self.lower_limits = self.lower_limits.filter(|_| value == 0),
             _ => return None,
         }
         Some(())

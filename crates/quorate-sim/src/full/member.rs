@@ -25,9 +25,6 @@ use super::{
 };
 use crate::dice::{Dice, mix};
 
-/// Segments of the log, in bytes: small ones, so that a run fills several.
-const SEGMENT_BYTES: u64 = 64 << 10;
-
 /// What a flight recorder keeps, in bytes: enough to wrap around in a long run.
 const FLIGHT_BYTES: usize = 256 << 10;
 
@@ -117,7 +114,8 @@ impl Member {
                 initial_cluster: cluster.clone(),
                 snapshot_count: plan.snapshot_count,
                 snapshot_catchup_entries: plan.catchup_entries,
-                wal_segment_bytes: Some(SEGMENT_BYTES),
+                wal_segment_bytes: Some(plan.segment_bytes),
+                lower_limits: plan.lower_limits,
                 apply_bytes_max: Some(plan.apply_bytes_max),
                 flight_recorder_bytes: FLIGHT_BYTES,
                 limits: plan.limits.clone(),

@@ -14,14 +14,14 @@
 //! | `plan` | what the seed decides beforehand |
 //! | `world` | the queue of all that happens |
 //! | `member`, `ports` | one server and its ports |
-//! | `network` | what lies between members |
+//! | `network`, `frames` | what lies between members |
 //! | `mishaps` | what goes wrong |
 //! | `clients`, `session`, `trades`, `watcher`, `call` | clients |
 //! | `shrink`, `cuts` | cutting a failing run down, and what is left of it as a text |
 //! | `history`, `wire` | what they saw, for the judges |
 //! | `judge`, `conservation` | what must hold after every step, and what must be gone in the end |
 //!
-//! Left out: frames and their checksums (messages pass as values), wiped disks (a member that lost its disk may come back only
+//! Left out: wiped disks (a member that lost its disk may come back only
 //! through a membership change, which does not exist yet), and syncs that lie: a majority of such disks loses data whatever
 //! one does.
 
@@ -31,6 +31,7 @@ mod chronicle;
 mod clients;
 mod conservation;
 mod cuts;
+mod frames;
 mod history;
 mod judge;
 mod member;

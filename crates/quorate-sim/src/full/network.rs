@@ -34,13 +34,17 @@ impl Network {
             return Vec::new();
         }
         let copies = 1 + u64::from(self.dice.chance(self.plan.twice_ppm));
-        (0..copies).map(|_| self.arrival(now, (from, to, message.is_urgent()))).collect()
+        // A transfer relies on the order of its connection: without it, every chunk would wait for the next resend.
+        let is_chunk = matches!(message, PeerMessage::SnapshotChunk { .. });
+        let overtakes = self.plan.overtakes && !is_chunk;
+        let lane = (from, to, message.is_urgent());
+        (0..copies).map(|_| self.arrival(now, lane, overtakes)).collect()
     }
 
-    fn arrival(&mut self, now: u64, lane: (usize, usize, bool)) -> u64 {
+    fn arrival(&mut self, now: u64, lane: (usize, usize, bool), overtakes: bool) -> u64 {
         let more = exponential(&mut self.dice, self.plan.delay_more_ns);
         let at = now + self.plan.delay_least_ns + more;
-        if self.plan.overtakes {
+        if overtakes {
             return at;
         }
         let last = self.last_arrival.entry(lane).or_default();

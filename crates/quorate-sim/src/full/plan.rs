@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use quorate_etcd::Limits;
+use quorate_server::LowerLimits;
 
 use super::bugs;
 use crate::{dice::Dice, swarm::Options};
@@ -42,6 +43,10 @@ pub(super) struct Plan {
     pub(super) apply_bytes_max: u64,
     /// How long work beside may wait for its turn, at most.
     pub(super) job_delay_ns: u64,
+    /// Limits that are lowered to where they are hit.
+    pub(super) lower_limits: Option<LowerLimits>,
+    /// How long segments of the log are, in bytes.
+    pub(super) segment_bytes: u64,
     pub(super) load: Load,
     /// How much clients may take of a member: in a share of the seeds so little that they reach it.
     pub(super) limits: Limits,
@@ -60,6 +65,8 @@ pub(super) struct NetworkPlan {
     pub(super) lost_ppm: u32,
     /// How many of a million arrive twice.
     pub(super) twice_ppm: u32,
+    /// How many of a million become a frame on the way in which a bit flips; `None`: messages pass as values.
+    pub(super) damaged_ppm: Option<u32>,
     /// Whether a message may overtake an earlier one of its lane.
     pub(super) overtakes: bool,
 }
@@ -162,7 +169,10 @@ impl Plan {
             seed,
             members,
             safety_ns: options.seconds.unwrap_or(SECONDS) * SECOND,
-            network: Self::network(&mut dice),
+            network: NetworkPlan {
+                damaged_ppm: Self::damage(&mut Dice::fork(seed, 0xf4a3e)),
+                ..Self::network(&mut dice)
+            },
             disk: DiskPlan {
                 sync_least_ns: 50_000,
                 sync_more_ns: one_of(&mut dice, &[200_000, MS, 5 * MS, 20 * MS]),
@@ -175,10 +185,15 @@ impl Plan {
             catchup_entries: one_of(&mut dice, &[0, 5, 20, 100]),
             apply_bytes_max: one_of(&mut dice, &[100, 1_000, 64 << 20]),
             job_delay_ns: one_of(&mut dice, &[MS, 100 * MS, 15 * SECOND]),
+            lower_limits: Self::lower_limits(&mut Dice::fork(seed, 0x10_3e8)),
+            segment_bytes: one_of(&mut Dice::fork(seed, 0x5e6), &[16 << 10, 64 << 10, 64 << 10]),
             load,
             limits: Self::limits(&mut dice),
             mutant: options.mutant,
         };
+        if let Some(one_way_ns) = Self::distance(&mut Dice::fork(seed, 0xd157)) {
+            plan.network.delay_least_ns = one_way_ns;
+        }
         if options.mutant >= bugs::FIRST {
             plan.aim();
         }
@@ -195,6 +210,9 @@ impl Plan {
         self.mishap_every_ns = 2 * SECOND;
         (self.snapshot_count, self.catchup_entries) = (20, 5);
         self.job_delay_ns = 5 * SECOND;
+        if self.mutant == bugs::UNCHECKED_FRAMES {
+            self.network.damaged_ppm = Some(3_000);
+        }
         self.load =
             Load { lessees: 3, compacts: true, pause_ns: self.load.pause_ns / 2, ..self.load };
     }
@@ -204,7 +222,7 @@ impl Plan {
     fn aim_at_installs(&mut self) {
         (self.snapshot_count, self.catchup_entries) = (3, 0);
         self.job_delay_ns = MS;
-        self.limits = usual_limits();
+        (self.limits, self.lower_limits) = (usual_limits(), None);
     }
 
     /// In half of the seeds so little that clients reach it.
@@ -225,12 +243,45 @@ impl Plan {
         }
     }
 
+    /// In a share of the seeds.
+    fn lower_limits(dice: &mut Dice) -> Option<LowerLimits> {
+        let mut size = |of: &[u64]| usize::try_from(one_of(dice, of)).unwrap_or(1);
+        let limits = LowerLimits {
+            append_entries_max: size(&[1, 2, 8]) as u64,
+            append_bytes_max: size(&[50, 400, 4_000]) as u64,
+            inflight_appends_max: size(&[1, 2, 4]),
+            uncommitted_entries_max: size(&[4, 10, 40]) as u64,
+            proposals_max: size(&[2, 5, 20]),
+            reads_max: size(&[1, 3, 20]),
+            batch_entries_max: size(&[1, 3, 20]),
+            inbox_max: size(&[1, 4, 20]),
+            cache_bytes_max: size(&[0, 200, 4_000]) as u64,
+            watch_revisions_max: size(&[1, 8, 64]),
+            watch_pull_bytes_max: size(&[1, 200, 4_000]),
+            snapshot_chunk_bytes: size(&[100, 1_000, 10_000]),
+        };
+        dice.chance(250_000).then_some(limits)
+    }
+
+    /// In a share of the seeds members are far apart: round trips of 10 to 500 ms.
+    fn distance(dice: &mut Dice) -> Option<u64> {
+        let one_way_ns = one_of(dice, &[5, 25, 60, 120, 250]) * MS;
+        dice.chance(150_000).then_some(one_way_ns)
+    }
+
+    /// In a share of the seeds: frames are what takes most time of a run.
+    fn damage(dice: &mut Dice) -> Option<u32> {
+        let ppm = one_of(dice, &[0, 300, 3_000, 30_000]);
+        dice.chance(150_000).then_some(u32::try_from(ppm).unwrap_or(0))
+    }
+
     fn network(dice: &mut Dice) -> NetworkPlan {
         NetworkPlan {
             delay_least_ns: one_of(dice, &[20_000, 100_000, MS]),
             delay_more_ns: one_of(dice, &[50_000, 500_000, 5 * MS, 30 * MS]),
             lost_ppm: u32::try_from(one_of(dice, &[0, 0, 5_000, 50_000, 150_000])).unwrap_or(0),
             twice_ppm: u32::try_from(one_of(dice, &[0, 0, 10_000, 100_000])).unwrap_or(0),
+            damaged_ppm: None,
             overtakes: dice.chance(300_000),
         }
     }

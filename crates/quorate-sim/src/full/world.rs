@@ -307,7 +307,7 @@ impl World {
 
     /// After something happened to a member: what it sent leaves, what it has to do is planned, its clients hear, judges look.
     pub(super) fn settle(&mut self, member: usize) -> Result<(), Conviction> {
-        self.carry(member);
+        self.carry(member)?;
         self.plan_rounds(member);
         self.wake_clients(member)?;
         self.look_where_told(member)?;
@@ -325,23 +325,24 @@ impl World {
         Ok(())
     }
 
-    fn carry(&mut self, from: usize) {
-        let Some(one) = self.members.get(from) else { return };
-        let Some(running) = &one.running else { return };
-        for (to, message) in running.outbox.take() {
+    fn carry(&mut self, from: usize) -> Result<(), Conviction> {
+        let running = self.members.get(from).and_then(|one| one.running.as_ref());
+        let sent = running.map(|running| running.outbox.take()).unwrap_or_default();
+        for (to, message) in sent {
             let Some(to) = self.numbers.get(&to).copied() else { continue };
             if matches!(message, PeerMessage::SnapshotAck { progress: SnapshotProgress::Done, .. })
             {
                 self.counts.installs += 1;
             }
+            let Some(message) = self.over_the_wire((from, to), message)? else { continue };
             let arrivals = self.network.arrivals(self.now, (from, to), &message);
             self.chronicle.message(self.now, (from, to), &message, &arrivals);
             for at in arrivals {
                 let message = message.clone();
-                self.queued += 1;
-                self.queue.insert((at, self.queued), Event::Arrival { from, to, message });
+                self.put(at, Event::Arrival { from, to, message });
             }
         }
+        Ok(())
     }
 
     pub(super) fn plan_rounds(&mut self, member: usize) {
@@ -369,6 +370,12 @@ impl World {
     pub(super) fn forget_arrivals(&mut self, member: usize) {
         let touches = |event: &Event| matches!(event, Event::Arrival { from, to, .. } if *from == member || *to == member);
         self.queue.retain(|_, event| !touches(event));
+    }
+
+    /// What is under way from one member to another is lost.
+    pub(super) fn forget_arrivals_between(&mut self, sender: usize, receiver: usize) {
+        let is_one = |event: &Event| matches!(event, Event::Arrival { from, to, .. } if (*from, *to) == (sender, receiver));
+        self.queue.retain(|_, event| !is_one(event));
     }
 
     /// A process is gone: its clients notice, its peers a little later.

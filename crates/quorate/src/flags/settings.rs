@@ -155,6 +155,7 @@ impl Draft {
             reported_version: self.reported_version,
             wal_segment_bytes: None,
             apply_bytes_max: None,
+            lower_limits: None,
             flight_recorder_bytes: self.flight_recorder_bytes,
             unsafe_no_fsync: self.unsafe_no_fsync,
             #[cfg(feature = "breakable")]
