@@ -60,7 +60,7 @@ mod tests {
     fn every_planted_bug_of_a_driver_is_convicted() {
         let drivers = CATALOGUE.iter().filter(|mutant| (100..200).contains(&mutant.number));
         for mutant in drivers {
-            let caught = hunt(*mutant, 0, 60, &Options::default());
+            let caught = hunt(*mutant, 0, 200, &Options::default());
             assert!(caught.is_some(), "{mutant:?}");
         }
     }
