@@ -3,7 +3,8 @@
 //! The server renews a lease at some instant between a renewal's invocation and its return. So a key may be gone, at
 //! the earliest, one time-to-live after the *invocation* of the last acknowledged renewal, and it must be gone, at the latest, one
 //! time-to-live after the *return* of the last renewal that can have counted, plus what the operator grants. A renewal that is told
-//! that there is no such lease has looked, too.
+//! that there is no such lease has looked, too. Whoever asks for the time left is told no less than what the same renewals
+//! protect.
 //!
 //! Left out: renewals of unknown outcome can reach the server at any later time, so from the first one on nothing of
 //! that lease is too late. A change of leader lengthens leases in etcd: that belongs in [`Bounds::late`].
@@ -36,6 +37,11 @@ pub enum Request {
         /// Which.
         lease: i64,
     },
+    /// Somebody asked how much time it has left.
+    TimeToLive {
+        /// Which.
+        lease: i64,
+    },
 }
 
 /// What was answered.
@@ -50,6 +56,8 @@ pub enum Reply {
     Revoked,
     /// To a look: whether the keys were there.
     Present(bool),
+    /// To a question for the time left: at most this, in nanoseconds; etcd tells whole seconds, so add what it cut off.
+    Left(u64),
 }
 
 /// One request about a lease. Looks must be linearizable reads.
@@ -81,7 +89,10 @@ pub fn check(history: &[Operation], bounds: Bounds) -> Result<Verdict, Error> {
 
 fn lease_of(request: &Request) -> i64 {
     match request {
-        Request::Renew { lease } | Request::Revoke { lease } | Request::Look { lease } => *lease,
+        Request::Renew { lease }
+        | Request::Revoke { lease }
+        | Request::Look { lease }
+        | Request::TimeToLive { lease } => *lease,
     }
 }
 
@@ -90,24 +101,24 @@ fn check_kind(operation: usize, one: &Operation) -> Result<(), Error> {
         (_, None)
         | (Request::Renew { .. }, Some(Reply::Granted(_) | Reply::Gone))
         | (Request::Revoke { .. }, Some(Reply::Revoked))
-        | (Request::Look { .. }, Some(Reply::Present(_))) => Ok(()),
+        | (Request::Look { .. }, Some(Reply::Present(_)))
+        | (Request::TimeToLive { .. }, Some(Reply::Left(_))) => Ok(()),
         (_, Some(_)) => Err(Error::ReplyKind { operation }),
     }
 }
 
 fn judge(lease: i64, part: &[(usize, &Operation)], bounds: Bounds) -> Vec<Finding> {
-    let looks = part.iter().filter_map(|(id, one)| match (one.outcome.reply()?, one.returned?) {
-        (Reply::Present(present), returned) => Some((*id, *present, one.invoke, returned)),
-        (Reply::Gone, returned) => Some((*id, false, one.invoke, returned)),
-        (Reply::Granted(_) | Reply::Revoked, _) => None,
-    });
-    let found = looks.filter_map(|(id, present, invoke, returned)| {
-        let finding =
-            if present { late(part, invoke, bounds) } else { early(part, returned, bounds) };
-        let (rule, cause, what) = finding?;
+    let found = part.iter().filter_map(|(id, one)| {
+        let returned = one.returned?;
+        let (rule, cause, what) = match one.outcome.reply()? {
+            Reply::Present(true) => late(part, one.invoke, bounds),
+            Reply::Present(false) | Reply::Gone => early(part, returned, bounds),
+            Reply::Left(left) => short(part, (one.invoke, returned), *left, bounds),
+            Reply::Granted(_) | Reply::Revoked => None,
+        }?;
         let from = part.iter().find(|(id, _)| *id == cause).map_or(0, |(_, one)| one.invoke);
         let finding = Finding::new(rule, format!("lease {lease}: {what}"));
-        Some(finding.of([cause, id]).within(from, returned))
+        Some(finding.of([cause, *id]).within(from, returned))
     });
     found.collect()
 }
@@ -116,23 +127,50 @@ type Breach = (Rule, usize, String);
 
 /// Gone at `seen`: too early if an answered renewal, or the grant, still protected it, and nobody had asked to end it.
 fn early(part: &[(usize, &Operation)], seen: u64, bounds: Bounds) -> Option<Breach> {
-    let ended = |one: &Operation| {
+    if was_ended(part, seen) {
+        return None;
+    }
+    let (end, cause) = protected(part, seen)?;
+    let what = format!("gone at {seen} ns, protected to {end} ns");
+    (seen.saturating_add(bounds.early) < end).then_some((Rule::LeaseEarly, cause, what))
+}
+
+/// With `left` to go, asked for in this time: too short if a renewal that was answered before protects it for longer.
+fn short(
+    part: &[(usize, &Operation)],
+    (invoke, returned): (u64, u64),
+    left: u64,
+    bounds: Bounds,
+) -> Option<Breach> {
+    if was_ended(part, returned) {
+        return None;
+    }
+    let (end, cause) = protected(part, invoke)?;
+    let told = returned.saturating_add(left);
+    let what = format!("told to end at {told} ns, protected to {end} ns");
+    (told.saturating_add(bounds.early) < end).then_some((Rule::LeaseEarly, cause, what))
+}
+
+/// Whether somebody may have ended it up to `seen`.
+fn was_ended(part: &[(usize, &Operation)], seen: u64) -> bool {
+    part.iter().any(|(_, one)| {
         matches!(one.request, Request::Revoke { .. })
             && one.outcome != Outcome::Failed
             && one.invoke <= seen
-    };
-    if part.iter().any(|(_, one)| ended(one)) {
-        return None;
-    }
+    })
+}
+
+/// The latest end that renewals answered up to `seen` protect, and the one that does.
+fn protected(part: &[(usize, &Operation)], seen: u64) -> Option<(u64, usize)> {
     let renewed = part.iter().filter_map(|(id, one)| match one.outcome.reply()? {
         Reply::Granted(ttl) if one.returned? <= seen => {
             Some((one.invoke.saturating_add(*ttl), *id))
         }
-        Reply::Granted(_) | Reply::Gone | Reply::Revoked | Reply::Present(_) => None,
+        Reply::Granted(_) | Reply::Gone | Reply::Revoked | Reply::Present(_) | Reply::Left(_) => {
+            None
+        }
     });
-    let (end, cause) = renewed.max()?;
-    let what = format!("gone at {seen} ns, protected to {end} ns");
-    (seen.saturating_add(bounds.early) < end).then_some((Rule::LeaseEarly, cause, what))
+    renewed.max()
 }
 
 /// There at `seen`, the invocation of a look: too late if the last renewal that can have counted ended long before, or if it had been revoked.
@@ -158,7 +196,7 @@ fn late(part: &[(usize, &Operation)], seen: u64, bounds: Bounds) -> Option<Breac
         part.iter().filter(|(_, one)| one.invoke <= seen).filter_map(|(id, one)| {
             match one.outcome.reply()? {
                 Reply::Granted(ttl) => Some((one.returned?.saturating_add(*ttl), *id)),
-                Reply::Gone | Reply::Revoked | Reply::Present(_) => None,
+                Reply::Gone | Reply::Revoked | Reply::Present(_) | Reply::Left(_) => None,
             }
         });
     let (end, cause) = renewed.max()?;

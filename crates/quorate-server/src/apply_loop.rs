@@ -1,29 +1,26 @@
 //! The apply side: owns the state machine.
 //!
-//! It takes all committed ranges that wait and applies them as one run: one engine commit with the applied index inside. Then,
-//! in this order: the new reader becomes visible, watches hear of the revisions, leases of their changes, and the clients of
-//! this node get their answers. So whoever has an answer reads its effect.
+//! It takes all committed ranges that wait and applies them as one run: one engine commit with the applied index inside. Then
+//! others see what it did, one thing after another; [`publication`](crate::publication) says in which order, and where a
+//! round may end. Nothing else happens before all of it is visible.
 //!
 //! The commit of a run isn't synced; the log can replay it. A checkpoint syncs the engine every few seconds, and then the
 //! log may be cut behind it. In idle moments it removes what compaction left, a little at a time.
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use quorate_engine::Durability;
 use quorate_kv::{Committed, Reader, Store};
 use quorate_node::{Apply, Entry, Envelope, NodeEvent, RoleChange};
-use quorate_raft::{EntryKind, Index, Mono, Role, SnapshotMeta};
+use quorate_raft::{EntryKind, Index, Mono, Role, SnapshotMeta, Term};
 
 use crate::{
     bugs::Bug,
     clock::nanoseconds,
     counts, hashes,
-    pending::{Outcome, Waiter},
+    pending::Waiter,
+    publication::{Publication, Publications},
     shared::{ApplyInput, GROUP, RaftInput, Shared},
     slot::WakeBatch,
 };
@@ -42,7 +39,14 @@ const PURGE_KEYS_MAX: usize = 500;
 pub struct ApplyLoop {
     shared: Arc<Shared>,
     store: Store,
-    inputs: Vec<ApplyInput>,
+    /// What waits, oldest first.
+    inputs: VecDeque<ApplyInput>,
+    /// Entries out of the inputs that are to be applied next.
+    entries: VecDeque<(Index, Entry)>,
+    /// What is applied and not visible yet.
+    publications: Publications,
+    /// This node leads in this term, of which nothing is applied yet.
+    elected: Option<Term>,
     runs_unsynced: u64,
     last_checkpoint: Mono,
     /// There may be something to purge.
@@ -52,6 +56,8 @@ pub struct ApplyLoop {
     hashing: bool,
     /// What is being hashed is of a state that a snapshot has replaced since: its end means nothing.
     hash_is_stale: bool,
+    /// The state has become a snapshot, and the Raft side is to hear so.
+    installed: bool,
     stopping: bool,
 }
 
@@ -67,13 +73,17 @@ impl ApplyLoop {
         Self {
             shared,
             store,
-            inputs: Vec::new(),
+            inputs: VecDeque::new(),
+            entries: VecDeque::new(),
+            publications: Publications::default(),
+            elected: None,
             runs_unsynced: 0,
             last_checkpoint,
             purging: true,
             purge_waiters: Vec::new(),
             hashing: false,
             hash_is_stale: false,
+            installed: false,
             stopping: false,
         }
     }
@@ -81,7 +91,7 @@ impl ApplyLoop {
     /// Whether a round has something to do now.
     pub fn is_ready(&self) -> bool {
         let due = self.next_deadline().is_some_and(|due| due <= self.shared.clock.now());
-        self.purging || due || !self.shared.apply.is_empty()
+        self.goes_on() || due || !self.shared.apply.is_empty()
     }
 
     /// When a round is due at the latest.
@@ -97,73 +107,99 @@ impl ApplyLoop {
 
     /// Blocks until a round has something to do.
     pub fn wait(&mut self) {
-        if !self.purging {
+        if !self.goes_on() {
             let until = self.next_deadline().and_then(|due| self.shared.clock.instant(due));
             self.shared.apply.wait(until);
         }
     }
 
-    /// Applies everything that waits. Whether it was told to stop, and then the state is durable.
+    /// Whether there is more to do without anything new.
+    fn goes_on(&self) -> bool {
+        self.purging || !self.is_done()
+    }
+
+    /// Whether everything that was taken is applied and visible.
+    fn is_done(&self) -> bool {
+        self.publications.is_empty() && self.entries.is_empty() && self.inputs.is_empty()
+    }
+
+    /// Applies everything that waits, or as much as the world's [turns](crate::Turns) allow. Whether it was told to stop,
+    /// and then the state is durable.
     ///
     /// # Errors
     /// The state machine failed; which file or table, where and how. Final.
     pub fn round(&mut self) -> anyhow::Result<bool> {
-        let mut inputs = std::mem::take(&mut self.inputs);
-        self.shared.apply.take(&mut inputs);
-        if inputs.is_empty() {
+        let mut new = Vec::new();
+        self.shared.apply.take(&mut new);
+        self.inputs.extend(new);
+        if self.is_done() {
             self.purge()?;
         }
-        self.take_in(&mut inputs)?;
-        self.end_purges();
-        self.inputs = inputs;
-        if self.stopping || self.must_checkpoint() {
+        while self.publish()? {
+            if !self.step()? {
+                self.end_purges();
+                if self.stopping || self.must_checkpoint() {
+                    self.checkpoint()?;
+                }
+                return Ok(self.stopping);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Makes visible what is applied. Whether all of it is.
+    fn publish(&mut self) -> anyhow::Result<bool> {
+        if !self.publications.publish(&self.shared) {
+            return Ok(false);
+        }
+        if std::mem::take(&mut self.installed) {
+            self.shared.raft.put(RaftInput::Installed);
             self.checkpoint()?;
         }
-        Ok(self.stopping)
+        Ok(true)
     }
 
-    fn take_in(&mut self, inputs: &mut Vec<ApplyInput>) -> anyhow::Result<()> {
-        let mut run: Vec<Apply> = Vec::new();
-        for input in inputs.drain(..) {
-            if let ApplyInput::Entries(apply) = input {
-                run.push(apply);
-                continue;
-            }
-            self.apply(&mut run)?;
-            match input {
-                ApplyInput::Role(change) => self.change_role(&change),
-                ApplyInput::Install(snapshot) => self.install(&snapshot)?,
-                ApplyInput::Purged(revision, waiter) => self.purge_waiters.push((revision, waiter)),
-                ApplyInput::Hashed(outcome) => {
-                    let is_stale = std::mem::take(&mut self.hash_is_stale);
-                    self.hashing = false;
-                    if !is_stale || self.shared.makes(Bug::StaleHashEnds) {
-                        outcome?;
-                    }
+    /// Does the next thing that waits. Whether there was one.
+    fn step(&mut self) -> anyhow::Result<bool> {
+        if !self.entries.is_empty() {
+            self.apply_run()?;
+            return Ok(true);
+        }
+        let Some(input) = self.inputs.pop_front() else { return Ok(false) };
+        match input {
+            ApplyInput::Entries(apply) => self.take_entries(apply),
+            ApplyInput::Role(change) => self.change_role(&change),
+            ApplyInput::Install(snapshot) => self.install(&snapshot)?,
+            ApplyInput::Purged(revision, waiter) => self.purge_waiters.push((revision, waiter)),
+            ApplyInput::Hashed(outcome) => {
+                let is_stale = std::mem::take(&mut self.hash_is_stale);
+                self.hashing = false;
+                if !is_stale || self.shared.makes(Bug::StaleHashEnds) {
+                    outcome?;
                 }
-                ApplyInput::Stop | ApplyInput::Entries(_) => self.stopping = true,
+            }
+            ApplyInput::Stop => self.stopping = true,
+        }
+        Ok(true)
+    }
+
+    /// All ranges that follow one another are applied together.
+    fn take_entries(&mut self, first: Apply) {
+        self.entries.extend(indexed(first));
+        while matches!(self.inputs.front(), Some(ApplyInput::Entries(_))) {
+            if let Some(ApplyInput::Entries(next)) = self.inputs.pop_front() {
+                self.entries.extend(indexed(next));
             }
         }
-        self.apply(&mut run)
     }
 
-    /// Applies all of `run` in few commits, and empties it.
-    fn apply(&mut self, run: &mut Vec<Apply>) -> anyhow::Result<()> {
-        let entries: Vec<(Index, &Entry)> = run.iter().flat_map(indexed).collect();
-        let mut rest = entries.as_slice();
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(run_length(rest));
-            self.apply_entries(now)?;
-            rest = later;
-        }
-        run.clear();
-        Ok(())
-    }
-
-    fn apply_entries(&mut self, entries: &[(Index, &Entry)]) -> anyhow::Result<()> {
+    /// Applies as many entries as go into one commit.
+    fn apply_run(&mut self) -> anyhow::Result<()> {
+        let length = run_length(&self.entries, self.elected);
+        let entries: Vec<_> = self.entries.drain(..length).collect();
         let mut committed = Vec::with_capacity(entries.len());
         let mut mine = Vec::with_capacity(entries.len());
-        for (index, entry) in entries {
+        for (index, entry) in &entries {
             let envelope = open(*index, entry)?;
             if let Some(envelope) = envelope {
                 mine.push(
@@ -183,30 +219,15 @@ impl ApplyLoop {
             .context("the state machine can't apply")?;
         self.shared.metrics.backend_commit_seconds.observe(self.shared.clock.elapsed(begun));
         self.runs_unsynced += 1;
-        let reader = self.store.reader();
         if output.compacted.is_some() {
             self.purging = true;
-            self.hash_compaction(&reader)?;
+            self.hash_compaction(&self.store.reader())?;
         }
-        self.shared.reader.store(Arc::new(reader));
-        self.note_sizes()?;
         counts::count_applied(&self.shared.metrics, &output);
-        let told = match output.revisions.split_last() {
-            Some((_, told)) if self.shared.makes(Bug::EventsForgotten) => told,
-            Some(_) | None => &output.revisions,
-        };
-        self.shared.watches.publish(told);
-        if !output.leases.is_empty() {
-            let (now, mut lessor) = (self.shared.clock.now(), self.shared.lessor.lock());
-            output.leases.iter().for_each(|change| lessor.apply(now.0, change));
-        }
-        let outcomes = mine.into_iter().zip(output.replies).filter_map(|(sequence, reply)| {
-            let outcome: Outcome = reply.map_err(Into::into);
-            Some((sequence?, outcome))
-        });
-        let outcomes = outcomes.collect();
-        self.shared.pending.close_all(outcomes, &mut WakeBatch::default());
-        self.tell_applied();
+        self.publish_state()?;
+        let applied = self.store.applied();
+        let promotion = self.elected.take_if(|elected| applied.term >= elected.0);
+        self.publications.push_run(output, mine, promotion, applied.index);
         Ok(())
     }
 
@@ -221,28 +242,27 @@ impl ApplyLoop {
         Ok(())
     }
 
-    fn tell_applied(&self) {
-        if self.shared.standing.set_applied(self.store.applied().index) {
-            self.shared.raft.put(RaftInput::Applied);
-        }
-    }
-
-    fn note_sizes(&self) -> anyhow::Result<()> {
+    /// The state that was just committed is what reads are to see.
+    fn publish_state(&mut self) -> anyhow::Result<()> {
         let size = self.store.size().context("the state's size is not known")?;
-        self.shared.sizes.total.store(size.total, Relaxed);
-        self.shared.sizes.live.store(size.in_use, Relaxed);
+        self.publications.push(Publication::State(Box::new(self.store.reader()), size));
         Ok(())
     }
 
-    /// A leader counts the time of leases; everybody else doesn't.
-    fn change_role(&self, change: &RoleChange) {
-        let mut lessor = self.shared.lessor.lock();
+    /// A leader counts the time of leases, once everything of earlier terms is applied: what those terms acknowledged of a
+    /// lease is in the lessor only then. Everybody else doesn't count.
+    ///
+    /// Source: etcd promotes its lessor at the applied empty entry of its term (`server/etcdserver/server.go`,
+    /// `applyEntryNormal`).
+    fn change_role(&mut self, change: &RoleChange) {
         let leads = change.role == Role::Leader;
-        if leads && !lessor.is_primary() {
-            let extend_ns = nanoseconds(self.shared.config.election_timeout);
-            lessor.promote(self.shared.clock.now().0, extend_ns);
-        } else if !leads {
-            lessor.demote();
+        self.elected = leads.then_some(change.term);
+        if self.shared.lessor.lock().demote_unless(self.elected.map(|term| term.0)) {
+            self.elected = None;
+        }
+        let applied = self.store.applied().term;
+        if let Some(term) = self.elected.take_if(|elected| applied >= elected.0) {
+            self.publications.push(Publication::Promotion(term));
         }
     }
 
@@ -261,28 +281,27 @@ impl ApplyLoop {
             applied.term,
             applied.index
         );
-        if !shared.makes(Bug::LeasesNotReloaded) {
-            shared.lessor.lock().load(reader.leases().context("read the leases")?);
-        }
         let revision = reader.revision();
-        shared.reader.store(Arc::new(reader));
-        shared.watches.restored(revision);
         tracing::info!(last = %snapshot.last, revision, "installed a snapshot");
-        self.note_sizes()?;
+        if !shared.makes(Bug::LeasesNotReloaded) {
+            let leases = reader.leases().context("read the leases")?;
+            self.publications.push(Publication::AllLeases(leases));
+        }
+        self.publish_state()?;
+        self.publications.push(Publication::Restored(revision));
+        self.publications.push(Publication::Applied(applied.index));
         self.purging = true;
-        self.tell_applied();
         self.hash_is_stale = self.hashing;
-        self.shared.raft.put(RaftInput::Installed);
-        self.checkpoint()
+        self.installed = true;
+        Ok(())
     }
 
     /// One step of removing what compaction left.
     fn purge(&mut self) -> anyhow::Result<()> {
         if self.purging {
             self.purging = self.store.purge(PURGE_KEYS_MAX).context("purge")?;
-            self.shared.reader.store(Arc::new(self.store.reader()));
             self.runs_unsynced += 1;
-            self.note_sizes()?;
+            self.publish_state()?;
         }
         Ok(())
     }
@@ -316,16 +335,18 @@ impl ApplyLoop {
     }
 }
 
-fn indexed(apply: &Apply) -> impl Iterator<Item = (Index, &Entry)> {
-    (apply.first.0..).map(Index).zip(&apply.entries)
+fn indexed(apply: Apply) -> impl Iterator<Item = (Index, Entry)> {
+    (apply.first.0..).map(Index).zip(apply.entries)
 }
 
-/// How many of `entries` fit into one run; at least one.
-fn run_length(entries: &[(Index, &Entry)]) -> usize {
-    let mut bytes = 0;
+/// How many of `entries` fit into one run; at least one. The first entry of the term in which this node was elected ends
+/// its run: the lessor is promoted right behind it.
+fn run_length(entries: &VecDeque<(Index, Entry)>, elected: Option<Term>) -> usize {
+    let (mut bytes, mut promoted) = (0, false);
     let fitting = entries.iter().take_while(|(_, entry)| {
-        let fits = bytes < RUN_BYTES_MAX;
+        let fits = bytes < RUN_BYTES_MAX && !promoted;
         bytes += entry.payload.len();
+        promoted = elected.is_some_and(|elected| entry.meta.term >= elected);
         fits
     });
     fitting.count()

@@ -30,6 +30,10 @@ pub enum Bug {
     CallsKept,
     /// A snapshot that nobody wants stays on the disk until the next one. Ours.
     UnwantedKept,
+    /// A renewal is acknowledged while the log still says how little time the lease had before.
+    CheckpointNotTakenBack,
+    /// A leader ends leases by the clock of a leadership that it had before.
+    LessorOfAnyTerm,
 }
 
 impl Shared {

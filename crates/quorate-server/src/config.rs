@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use quorate_etcd::{Limits, serve::ListenAddress};
+use quorate_kv::lessor::CHECKPOINT_INTERVAL_SECONDS;
 
 /// The settings of one server process.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// When old revisions are dropped without being asked.
     pub auto_compaction: AutoCompaction,
+    /// How often a leader notes in the log how much time is left of a lease that has longer, in whole seconds.
+    pub lease_checkpoint_interval: Duration,
     /// How often an idle watch that asked for it is told how far it is.
     pub watch_progress_notify_interval: Duration,
     /// The version told to clients; they parse it to learn what a server can do.
@@ -111,6 +114,7 @@ impl Default for ServerConfig {
             client_threads: 0,
             limits: Limits::default(),
             auto_compaction: AutoCompaction::Off,
+            lease_checkpoint_interval: Duration::from_secs(CHECKPOINT_INTERVAL_SECONDS.into()),
             watch_progress_notify_interval: Duration::from_secs(600),
             reported_version: "3.7.1".into(),
             wal_segment_bytes: None,

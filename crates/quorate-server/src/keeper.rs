@@ -58,24 +58,30 @@ impl Keeper {
         }
     }
 
+    /// Ends leases and notes what is left of others, for the leadership of `term`. The lessor may still be of another one:
+    /// the apply side has not come so far then, and its clock means nothing.
     fn keep_leases(&self, term: Term) {
         let now = self.shared.clock.now().0;
-        let (expired, checkpoints) = {
-            let mut lessor = self.shared.lessor.lock();
-            (lessor.expired(now, REVOKE_BATCH_MAX), lessor.checkpoints(now))
-        };
+        // Held until everything is on its way: a renewal must not come before a checkpoint of the time before it.
+        let mut lessor = self.shared.lessor.lock();
+        let is_current = lessor.primary_term() == Some(term.0);
+        if !is_current && !self.shared.makes(Bug::LessorOfAnyTerm) {
+            return;
+        }
         let unbound = self.shared.makes(Bug::RevocationUnbound);
         let scope = if unbound { Scope::Anywhere } else { Scope::LeaderOf(term) };
-        for id in expired {
+        for id in lessor.expired(now, REVOKE_BATCH_MAX) {
             self.shared.metrics.leases_expired.increment();
             self.shared.propose(&Command::LeaseRevoke(LeaseRevokeRequest { id }), scope, None);
         }
-        if !checkpoints.is_empty() {
+        let due = lessor.checkpoints(now);
+        if !due.is_empty() {
             let checkpoint = |(id, remaining_ttl)| LeaseCheckpoint { id, remaining_ttl };
-            let checkpoints = checkpoints.into_iter().map(checkpoint).collect();
+            let checkpoints = due.into_iter().map(checkpoint).collect();
             let request = LeaseCheckpointRequest { checkpoints };
             self.shared.propose(&Command::LeaseCheckpoint(request), scope, None);
         }
+        drop(lessor);
     }
 }
 

@@ -44,6 +44,7 @@ mod pending;
 mod ports;
 #[cfg(test)]
 mod power_cuts;
+mod publication;
 mod raft_loop;
 mod services;
 mod shared;
@@ -52,6 +53,8 @@ mod snapshots;
 mod start;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod troubles;
 
 pub use apply_loop::ApplyLoop;
@@ -65,6 +68,6 @@ pub use held::Held;
 pub use identity::{Identity, MemberConfig};
 pub use keeper::{Keeper, TICK};
 pub use lower::LowerLimits;
-pub use ports::{Job, Jobs, Outside, Peers};
+pub use ports::{Job, Jobs, Outside, Peers, Turns, Unbroken};
 pub use raft_loop::RaftLoop;
 pub use start::{Started, start};

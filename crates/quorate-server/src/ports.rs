@@ -27,6 +27,23 @@ pub trait Jobs: fmt::Debug + Send + Sync {
     fn run(&self, name: &'static str, job: Job) -> io::Result<()>;
 }
 
+/// When a side gives others a turn in the middle of its work.
+pub trait Turns: fmt::Debug + Send + Sync {
+    /// Whether the apply side's round ends here, between two things that a run makes visible. The next round goes on
+    /// there, before anything else.
+    fn ends_round(&self) -> bool;
+}
+
+/// Nobody needs a turn: other threads look whenever they like.
+#[derive(Clone, Copy, Debug)]
+pub struct Unbroken;
+
+impl Turns for Unbroken {
+    fn ends_round(&self) -> bool {
+        false
+    }
+}
+
 /// The world around one server.
 pub struct Outside {
     /// Its disk.
@@ -37,6 +54,8 @@ pub struct Outside {
     pub peers: Arc<dyn Peers>,
     /// Where to work beside.
     pub jobs: Arc<dyn Jobs>,
+    /// Where others get a turn.
+    pub turns: Arc<dyn Turns>,
     /// Numbers that nobody can guess, or those of a seed.
     pub random: Box<dyn FnMut() -> u64>,
     /// Where it counts.

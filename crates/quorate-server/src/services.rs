@@ -16,10 +16,10 @@ use std::{
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use quorate_etcd::backend::LeaseTimeToLive;
-use quorate_kv::{Command, lessor::Renewal};
+use quorate_kv::{Command, LeaseChange, Lessor, lessor::Renewal};
 use quorate_node::{PeerMessage, Scope};
 use quorate_proto::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest};
-use quorate_raft::NodeId;
+use quorate_raft::{NodeId, Term};
 
 use crate::{
     bugs::Bug,
@@ -56,16 +56,17 @@ impl Call {
     pub(crate) fn serve(self, shared: &Arc<Shared>, done: impl FnOnce(Answer) + Send + 'static) {
         let server = Arc::clone(shared);
         let then = move |confirmed: Result<(), _>| match (confirmed, server.standing.leads()) {
-            (Ok(()), Some(_)) => self.perform(&server, done),
+            (Ok(()), Some(term)) => self.perform(&server, term, done),
             (Ok(()) | Err(_), _) => done(Answer::TryAgain),
         };
         shared.raft.put(RaftInput::Read(Waiter::Call(Box::new(then))));
     }
 
-    fn perform(self, shared: &Arc<Shared>, done: impl FnOnce(Answer) + Send + 'static) {
+    /// Does it as the leader of `term`.
+    fn perform(self, shared: &Arc<Shared>, term: Term, done: impl FnOnce(Answer) + Send + 'static) {
         match self {
-            Self::Renew { ids } => renew(shared, ids, done),
-            Self::TimeToLive { id, keys } => done(time_to_live(shared, id, keys)),
+            Self::Renew { ids } => renew(shared, term, ids, done),
+            Self::TimeToLive { id, keys } => done(time_to_live(shared, term, id, keys)),
         }
     }
 
@@ -152,10 +153,24 @@ impl Answer {
     }
 }
 
-/// Leadership is confirmed. Leases that were checkpointed are first given back their whole time, through the log, and
-/// then all are renewed once more.
-fn renew(shared: &Arc<Shared>, ids: Arc<[i64]>, done: impl FnOnce(Answer) + Send + 'static) {
-    let Some((ttls, checkpointed)) = renew_all(shared, &ids) else { return done(Answer::TryAgain) };
+/// Does something with the lessor if it keeps time for the leadership of `term`. Another one's clock knows nothing of what
+/// was renewed elsewhere in between.
+fn with_lessor<T>(shared: &Shared, term: Term, act: impl FnOnce(&mut Lessor) -> T) -> Option<T> {
+    let mut lessor = shared.lessor.lock();
+    let is_current = lessor.primary_term() == Some(term.0);
+    (is_current || shared.makes(Bug::LessorOfAnyTerm)).then(|| act(&mut lessor))
+}
+
+/// Leadership of `term` is confirmed. Leases that were checkpointed are first given back their whole time, through the log,
+/// and then all are renewed once more.
+fn renew(
+    shared: &Arc<Shared>,
+    term: Term,
+    ids: Arc<[i64]>,
+    done: impl FnOnce(Answer) + Send + 'static,
+) {
+    let renewed = with_lessor(shared, term, |lessor| renew_all(shared, lessor, &ids)).flatten();
+    let Some((ttls, checkpointed)) = renewed else { return done(Answer::TryAgain) };
     if checkpointed.is_empty() {
         let renewed = ttls.iter().filter(|ttl| ttl.is_some()).count();
         shared.metrics.leases_renewed.add(renewed as u64);
@@ -172,12 +187,18 @@ fn renew(shared: &Arc<Shared>, ids: Arc<[i64]>, done: impl FnOnce(Answer) + Send
 
 /// Renews what can be renewed: the times to live, and the checkpoints that must be taken back before. `None` if this node
 /// keeps no time.
-fn renew_all(shared: &Shared, ids: &[i64]) -> Option<(Vec<Option<i64>>, Vec<LeaseCheckpoint>)> {
+fn renew_all(
+    shared: &Shared,
+    lessor: &mut Lessor,
+    ids: &[i64],
+) -> Option<(Vec<Option<i64>>, Vec<LeaseCheckpoint>)> {
     let mut ttls = Vec::with_capacity(ids.len());
     let mut checkpointed = Vec::new();
-    let mut lessor = shared.lessor.lock();
     let now = shared.clock.now().0;
     for id in ids {
+        if shared.makes(Bug::CheckpointNotTakenBack) {
+            lessor.apply(now, &LeaseChange::Checkpointed { id: *id, remaining_ttl: 0 });
+        }
         let renewal = if shared.makes(Bug::RenewalsShort) && !ttls.is_empty() {
             unrenewed(shared, *id)
         } else {
@@ -201,12 +222,13 @@ fn unrenewed(shared: &Shared, id: i64) -> Renewal {
     granted.map_or(Renewal::Unknown, |lease| Renewal::Renewed { ttl: lease.ttl })
 }
 
-fn time_to_live(shared: &Shared, id: i64, keys: bool) -> Answer {
+fn time_to_live(shared: &Shared, term: Term, id: i64, keys: bool) -> Answer {
     let reader = shared.reader.load();
     let found = reader.lease(id).ok().flatten();
     let Some(record) = found else { return Answer::TimeToLive(None) };
-    let remaining = shared.lessor.lock().remaining(shared.clock.now().0, id);
-    let Some(remaining_ttl) = remaining else { return Answer::TryAgain };
+    let now = shared.clock.now().0;
+    let remaining = with_lessor(shared, term, |lessor| lessor.remaining(now, id));
+    let Some(remaining_ttl) = remaining.flatten() else { return Answer::TryAgain };
     let keys = if keys { reader.lease_keys(id).unwrap_or_default() } else { Vec::new() };
     Answer::TimeToLive(Some(LeaseTimeToLive { remaining_ttl, granted_ttl: record.ttl, keys }))
 }

@@ -33,7 +33,7 @@ use crate::{
     identity::Identity,
     inbox::Inbox,
     pending::{Pending, Waiter},
-    ports::{Jobs, Peers},
+    ports::{Jobs, Peers, Turns},
     services::Calls,
     snapshots::Snapshots,
     troubles::Refusals,
@@ -98,6 +98,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) jobs: Arc<dyn Jobs>,
+    pub(crate) turns: Arc<dyn Turns>,
     pub(crate) snapshots: Snapshots,
     pub(crate) hashes: CompactionHashes,
     /// Where clients find the members that are or were connected.

@@ -183,6 +183,8 @@ fn share(
     let reader = store.reader();
     let leases = reader.leases().context("read the leases")?;
     let size = store.size().context("measure the state")?;
+    let checkpoint_seconds = config.lease_checkpoint_interval.as_secs();
+    let checkpoint_seconds = u32::try_from(checkpoint_seconds).unwrap_or(u32::MAX);
     let me = identity.me;
     let now = outside.clock.now();
     let mut watch_limits = WatchLimits::default();
@@ -196,13 +198,14 @@ fn share(
         pending: Pending::new(me, (outside.random)()),
         calls: Calls::default(),
         watches: Arc::new(Watches::new(reader.revision(), watch_limits)),
-        lessor: Mutex::new(Lessor::new(leases)),
+        lessor: Mutex::new(Lessor::new(leases, checkpoint_seconds)),
         standing: Standing::new(now, term, store.applied().index),
         refusals: Refusals::default(),
         sizes: Sizes { total: size.total.into(), live: size.in_use.into() },
         clock: outside.clock,
         peers: outside.peers,
         jobs: outside.jobs,
+        turns: outside.turns,
         metrics: outside.metrics,
         snapshots: Snapshots::new(dir, (outside.random)()),
         hashes: CompactionHashes::default(),

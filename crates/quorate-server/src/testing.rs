@@ -1,18 +1,33 @@
-//! A server for tests: one member alone, on a disk in memory, driven by hand.
+//! Servers for tests, on disks in memory and driven by hand: one member alone, or a few with a wire between them.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
     io,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
+    task::{Context, Poll, Waker},
 };
 
-use quorate_node::PeerMessage;
+use parking_lot::Mutex;
+use quorate_etcd::backend::ServerError;
+use quorate_kv::{Command, Reply};
+use quorate_node::{PeerMessage, Scope};
 use quorate_raft::NodeId;
 use quorate_storage::vfs::{MemoryVfs, Vfs};
 
-use crate::{Clock, Identity, Job, Jobs, Outside, Peers, ServerConfig, Started, start};
+use crate::{
+    Clock, Handle, Identity, Job, Jobs, Outside, Peers, ServerConfig, Started, Unbroken,
+    pending::Waiter,
+    slot::{Slot, Wait},
+    start,
+};
+
+/// One millisecond, in nanoseconds.
+pub(crate) const MS: u64 = 1_000_000;
 
 /// No peers, and jobs that are done at once.
 #[derive(Debug)]
@@ -43,15 +58,30 @@ pub(crate) fn try_start(
     now: &Arc<AtomicU64>,
     config: ServerConfig,
 ) -> anyhow::Result<Started> {
+    start_among(vfs, now, config, Arc::new(Alone))
+}
+
+/// The same, with others around it.
+fn start_among(
+    vfs: Arc<dyn Vfs>,
+    now: &Arc<AtomicU64>,
+    config: ServerConfig,
+    peers: Arc<dyn Peers>,
+) -> anyhow::Result<Started> {
+    let identity = Identity::of(&config)?;
+    let mut drawn = identity.me.0;
     let outside = Outside {
         vfs,
         clock: Clock::Simulated(Arc::clone(now)),
-        peers: Arc::new(Alone),
+        peers,
         jobs: Arc::new(Alone),
-        random: Box::new(|| 7),
+        turns: Arc::new(Unbroken),
+        random: Box::new(move || {
+            drawn = drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(7);
+            drawn
+        }),
         metrics: Arc::default(),
     };
-    let identity = Identity::of(&config)?;
     start(config, identity, outside)
 }
 
@@ -73,4 +103,159 @@ pub(crate) fn run_until(
         server.apply.round().unwrap();
     }
     panic!("not so after ten seconds");
+}
+
+/// What lies on a cluster's wire: from, to, what.
+type Wire = Mutex<Vec<(NodeId, NodeId, PeerMessage)>>;
+
+/// One member's end of the wire.
+#[derive(Debug)]
+struct WireEnd {
+    me: NodeId,
+    wire: Arc<Wire>,
+}
+
+impl Peers for WireEnd {
+    fn send(&self, to: NodeId, message: PeerMessage) -> bool {
+        self.wire.lock().push((self.me, to, message));
+        true
+    }
+}
+
+/// A few members with one clock.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    now: Arc<AtomicU64>,
+    wire: Arc<Wire>,
+    disks: Vec<Arc<MemoryVfs>>,
+    configs: Vec<ServerConfig>,
+    pub(crate) members: Vec<Started>,
+    numbers: BTreeMap<NodeId, usize>,
+    /// Nothing passes from or to these.
+    pub(crate) cut: BTreeSet<usize>,
+    /// The apply sides of these stand still.
+    pub(crate) hung: BTreeSet<usize>,
+}
+
+impl Cluster {
+    /// `size` members with these settings, none of which leads yet.
+    pub(crate) fn new(size: usize, config: &ServerConfig) -> Self {
+        let name = |number: usize| format!("m{number}");
+        let url = |number: usize| (name(number), vec![format!("http://m{number}:2380")]);
+        let initial_cluster: BTreeMap<_, _> = (0..size).map(url).collect();
+        let of = |number: usize| ServerConfig {
+            name: name(number),
+            initial_cluster: initial_cluster.clone(),
+            ..config.clone()
+        };
+        let mut cluster = Self {
+            now: Arc::new(AtomicU64::new(1)),
+            wire: Arc::default(),
+            disks: (0..size).map(|_| Arc::new(MemoryVfs::new())).collect(),
+            configs: (0..size).map(of).collect(),
+            members: Vec::new(),
+            numbers: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            hung: BTreeSet::new(),
+        };
+        for number in 0..size {
+            let started = cluster.start(number);
+            cluster.numbers.insert(started.handle.membership().me, number);
+            cluster.members.push(started);
+        }
+        cluster
+    }
+
+    fn start(&self, number: usize) -> Started {
+        let config = self.configs[number].clone();
+        let me = Identity::of(&config).unwrap().me;
+        let end = WireEnd { me, wire: Arc::clone(&self.wire) };
+        let disk = Arc::clone(&self.disks[number]);
+        start_among(disk, &self.now, config, Arc::new(end)).unwrap()
+    }
+
+    /// Everybody does what there is to do, and a millisecond passes.
+    pub(crate) fn step(&mut self) {
+        for (number, member) in self.members.iter_mut().enumerate() {
+            while member.raft.is_ready() {
+                member.raft.round().unwrap();
+            }
+            while !self.hung.contains(&number) && member.apply.is_ready() {
+                member.apply.round().unwrap();
+            }
+        }
+        for (from, to, message) in std::mem::take(&mut *self.wire.lock()) {
+            let (sender, receiver) = (self.numbers[&from], self.numbers[&to]);
+            if !self.cut.contains(&sender) && !self.cut.contains(&receiver) {
+                self.members[receiver].handle.take_peer_message(from, message);
+            }
+        }
+        let now = self.now.fetch_add(MS, SeqCst);
+        if (now / MS).is_multiple_of(200) {
+            self.members.iter_mut().for_each(|member| member.keeper.tick());
+        }
+    }
+
+    /// How much time has passed.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now.load(SeqCst) / MS
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass_ms(&mut self, ms: u64) {
+        (0..ms).for_each(|_| self.step());
+    }
+
+    /// Lets time pass until somebody that is not cut off leads: who. Within 20 s.
+    pub(crate) fn leader(&mut self) -> usize {
+        for _ in 0..20_000 {
+            let leads = |number: &usize| self.members[*number].handle.0.standing.leads().is_some();
+            let up = (0..self.members.len()).filter(|number| !self.cut.contains(number));
+            if let Some(leader) = up.into_iter().find(leads) {
+                return leader;
+            }
+            self.step();
+        }
+        panic!("nobody leads");
+    }
+
+    /// Lets time pass until there is an answer, for 20 s at most. Looks after every millisecond.
+    pub(crate) fn wait<T>(&mut self, answer: impl Future<Output = T>) -> T {
+        self.wait_while(answer, |_| {})
+    }
+
+    /// The same, and does something before each millisecond.
+    pub(crate) fn wait_while<T>(
+        &mut self,
+        answer: impl Future<Output = T>,
+        mut meanwhile: impl FnMut(&mut Self),
+    ) -> T {
+        let mut answer = pin!(answer);
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..20_000 {
+            if let Poll::Ready(answer) = answer.as_mut().poll(&mut cx) {
+                return answer;
+            }
+            meanwhile(self);
+            self.step();
+        }
+        panic!("there is no answer");
+    }
+
+    /// Has a member propose a command, and waits for its answer.
+    pub(crate) fn propose(
+        &mut self,
+        number: usize,
+        command: &Command,
+    ) -> Result<Reply, ServerError> {
+        let slot = Slot::here();
+        let waiter = Waiter::Task(Arc::clone(&slot));
+        self.members[number].handle.0.propose(command, Scope::Anywhere, Some(waiter));
+        self.wait(Wait(slot))
+    }
+
+    /// What clients of a member talk to.
+    pub(crate) fn handle(&self, number: usize) -> Handle {
+        self.members[number].handle.clone()
+    }
 }

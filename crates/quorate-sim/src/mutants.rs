@@ -162,6 +162,8 @@ pub const CATALOGUE: &[Mutant] = &[
         "Quorate, before its counts were looked at",
     ),
     of(275, "a frame's checksum is not looked at", "what checksums on frames are for"),
+    of(240, "a renewal leaves the lease's checkpoint in the log", "etcd#13294"),
+    of(241, "a leader ends leases by the clock of an earlier leadership", "etcd#15247"),
 ];
 
 /// Who convicted a mutant.

@@ -12,7 +12,8 @@ use std::{
 use quorate_node::PeerMessage;
 use quorate_raft::NodeId;
 use quorate_server::{
-    Clock, Handle, Identity, Job, Jobs, Outside, Peers, ServerConfig, Started, nanoseconds, start,
+    Clock, Handle, Identity, Job, Jobs, Outside, Peers, ServerConfig, Started, Unbroken,
+    nanoseconds, start,
 };
 use quorate_storage::vfs::MemoryVfs;
 
@@ -55,6 +56,7 @@ impl World {
             clock: Clock::Simulated(Arc::clone(&now)),
             peers: Arc::new(Alone),
             jobs: Arc::new(Alone),
+            turns: Arc::new(Unbroken),
             random: Box::new(|| 7),
             metrics: Arc::default(),
         };

@@ -54,8 +54,8 @@ impl Memory {
     pub(crate) fn new(limits: WatchLimits) -> Self {
         let store = Store::open(Box::new(MemoryEngine::new())).unwrap();
         let reader = store.reader();
-        let mut lessor = Lessor::new(reader.leases().unwrap());
-        lessor.promote(0, 0);
+        let mut lessor = Lessor::new(reader.leases().unwrap(), 300);
+        lessor.promote(0, 0, 1);
         Self(Arc::new(Inner {
             watches: Arc::new(Watches::new(reader.revision(), limits)),
             reader: RwLock::new(reader),

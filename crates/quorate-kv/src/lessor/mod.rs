@@ -8,9 +8,17 @@
 //! ## Why no lease ends early
 //! - A lease's end is set when it is granted or renewed, or at [`Lessor::promote`]: now, plus what is left at the last
 //!   checkpoint or the whole time to live, plus one election timeout. A renewal the former leader has acknowledged cannot
-//!   have lasted longer: it was before the new leader's election.
+//!   have lasted longer: it was before the new leader's election. **The caller promotes only when everything of earlier
+//!   terms is applied**: the former leader may have taken a checkpoint back in the last of them.
 //! - What a checkpoint says is valid until the next renewal. So a renewal of a checkpointed lease first takes the
-//!   checkpoint back through the log ([`Renewal::ResetCheckpointFirst`]); only then may it be acknowledged.
+//!   checkpoint back through the log ([`Renewal::ResetCheckpointFirst`]); only then may it be acknowledged. The same holds
+//!   while a checkpoint is on its way through the log: it would come behind the renewal and deny it. **The caller puts
+//!   what [`Lessor::checkpoints`] named into the log before it lets anybody renew.**
+//! - A checkpoint that is taken back begins the lease's time anew wherever time is kept, so that nothing depends on who
+//!   asked for it.
+//! - A lessor keeps time for one leadership, that of the term in which it was promoted. A leader that lost and won again
+//!   must not end a lease by its former clock: others may have acknowledged renewals meanwhile. **The caller compares
+//!   [`Lessor::primary_term`] with the term in which it leads, before it renews and before it ends a lease.**
 //! - A leader without a quorum may still count. It can't revoke anything, as its revoke doesn't commit; and it must not
 //!   acknowledge renewals: **the caller confirms leadership, as for a linearizable read, before it acknowledges one.**
 //!
@@ -45,9 +53,10 @@ pub const CHECKPOINT_BATCH_MAX: usize = 1000;
 /// How long after it was named an expired lease is named again, if it is still there.
 const REVOKE_RETRY_NS: u64 = 3 * SECOND_NS;
 
-/// How often a long lease is checkpointed. Shorter leases never are.
-const CHECKPOINT_INTERVAL_SECONDS: i64 = 300;
-const CHECKPOINT_INTERVAL_NS: u64 = 300 * SECOND_NS;
+/// How often a lease that has longer is checkpointed, in seconds, if nobody says otherwise. Shorter leases never are.
+///
+/// Source: etcd `server/lease/lessor.go` (`defaultLeaseCheckpointInterval`).
+pub const CHECKPOINT_INTERVAL_SECONDS: u32 = 300;
 
 /// The shortest time to live in seconds that makes sense with an election timeout: one and a half of it, in whole
 /// seconds upwards, and not below [`LEASE_TTL_MIN_SECONDS`]. Shorter requests are raised to it (etcd point 40).
@@ -66,7 +75,8 @@ pub enum Renewal {
         /// Seconds, as granted.
         ttl: i64,
     },
-    /// Nothing has changed: first a checkpoint with remaining time 0 must be applied, then ask again.
+    /// Nothing has changed: first a checkpoint with remaining time 0 must be applied, then ask again. It must come behind
+    /// every checkpoint in the log that was named before.
     ResetCheckpointFirst,
     /// The time is over and the revoke under way. Answer as for an unknown lease, best once it is gone.
     Expiring,
@@ -82,9 +92,16 @@ struct Lease {
     record: LeaseRecord,
     /// End of its time; `None` while nobody counts.
     expires_at_ns: Option<u64>,
+    /// A checkpoint was named in this leadership and none was applied since.
+    is_checkpointing: bool,
 }
 
 impl Lease {
+    /// One whose time nobody counts.
+    fn uncounted(record: LeaseRecord) -> Self {
+        Self { record, expires_at_ns: None, is_checkpointing: false }
+    }
+
     /// Seconds a new leader gives it.
     fn seconds_left(&self) -> i64 {
         if self.record.remaining_ttl > 0 { self.record.remaining_ttl } else { self.record.ttl }
@@ -94,18 +111,37 @@ impl Lease {
 /// Keeps the time of all leases; see the [module](self).
 ///
 /// Invariant: only a primary has ends of time and filled queues, and then each lease has one and is in `revokes`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lessor {
     leases: BTreeMap<i64, Lease>,
-    is_primary: bool,
+    /// The term of the leadership for which it keeps time.
+    primary_term: Option<u64>,
     revokes: Queue,
     checkpoints: Queue,
+    checkpoint_interval_seconds: u32,
+}
+
+impl Default for Lessor {
+    fn default() -> Self {
+        Self {
+            leases: BTreeMap::new(),
+            primary_term: None,
+            revokes: Queue::default(),
+            checkpoints: Queue::default(),
+            checkpoint_interval_seconds: CHECKPOINT_INTERVAL_SECONDS,
+        }
+    }
 }
 
 impl Lessor {
-    /// A lessor that does not count yet, over the leases of a store.
-    pub fn new(leases: impl IntoIterator<Item = (i64, LeaseRecord)>) -> Self {
-        let mut lessor = Self::default();
+    /// A lessor that does not count yet, over the leases of a store. A leader notes the time that is left of its leases
+    /// once in `checkpoint_interval_seconds`, at least 1; see [`CHECKPOINT_INTERVAL_SECONDS`].
+    pub fn new(
+        leases: impl IntoIterator<Item = (i64, LeaseRecord)>,
+        checkpoint_interval_seconds: u32,
+    ) -> Self {
+        let checkpoint_interval_seconds = checkpoint_interval_seconds.max(1);
+        let mut lessor = Self { checkpoint_interval_seconds, ..Self::default() };
         lessor.load(leases);
         lessor
     }
@@ -113,8 +149,8 @@ impl Lessor {
     /// Replaces all leases, after the store was replaced by a snapshot, and stops counting.
     pub fn load(&mut self, leases: impl IntoIterator<Item = (i64, LeaseRecord)>) {
         self.demote();
-        let lease = |(id, record)| (id, Lease { record, expires_at_ns: None });
-        self.leases = leases.into_iter().map(lease).collect();
+        let leases = leases.into_iter();
+        self.leases = leases.map(|(id, record)| (id, Lease::uncounted(record))).collect();
     }
 
     /// Takes in an applied change.
@@ -122,8 +158,8 @@ impl Lessor {
         match *change {
             LeaseChange::Granted { id, ttl } => {
                 let record = LeaseRecord { ttl, remaining_ttl: 0 };
-                self.leases.insert(id, Lease { record, expires_at_ns: None });
-                if self.is_primary {
+                self.leases.insert(id, Lease::uncounted(record));
+                if self.is_primary() {
                     self.start(id, now_ns, 0);
                 }
             }
@@ -135,15 +171,18 @@ impl Lessor {
             LeaseChange::Checkpointed { id, remaining_ttl } => {
                 if let Some(lease) = self.leases.get_mut(&id) {
                     lease.record.remaining_ttl = remaining_ttl;
+                    lease.is_checkpointing = false;
+                    self.take_back(id, now_ns, remaining_ttl);
                 }
             }
         }
     }
 
-    /// Starts counting, at the beginning of a leadership. `extend_ns` is one election timeout.
-    pub fn promote(&mut self, now_ns: u64, extend_ns: u64) {
-        self.is_primary = true;
-        self.checkpoints.clear();
+    /// Starts counting, for the leadership of `term` and when everything of earlier terms is applied. `extend_ns` is one
+    /// election timeout.
+    pub fn promote(&mut self, now_ns: u64, extend_ns: u64, term: u64) {
+        self.demote();
+        self.primary_term = Some(term);
         let ends: Vec<(u64, i64)> = self
             .leases
             .iter()
@@ -158,28 +197,42 @@ impl Lessor {
 
     /// Stops counting, at the end of a leadership.
     pub fn demote(&mut self) {
-        self.is_primary = false;
+        self.primary_term = None;
         self.revokes.clear();
         self.checkpoints.clear();
-        self.leases.values_mut().for_each(|lease| lease.expires_at_ns = None);
+        self.leases.values_mut().for_each(|lease| *lease = Lease::uncounted(lease.record));
+    }
+
+    /// Stops counting, unless it counts for the leadership of `term`. Whether it goes on.
+    pub fn demote_unless(&mut self, term: Option<u64>) -> bool {
+        let goes_on = term.is_some() && self.primary_term == term;
+        if !goes_on {
+            self.demote();
+        }
+        goes_on
     }
 
     /// Whether this lessor counts.
     pub fn is_primary(&self) -> bool {
-        self.is_primary
+        self.primary_term.is_some()
+    }
+
+    /// The term of the leadership for which this lessor counts, if it does.
+    pub fn primary_term(&self) -> Option<u64> {
+        self.primary_term
     }
 
     /// Gives a lease its whole time again. To be acknowledged only after leadership has been confirmed *since the
     /// request came in*.
     pub fn renew(&mut self, now_ns: u64, id: i64) -> Renewal {
-        if !self.is_primary {
+        if !self.is_primary() {
             return Renewal::NotPrimary;
         }
         let Some(lease) = self.leases.get(&id) else { return Renewal::Unknown };
         if lease.expires_at_ns.is_some_and(|end| end <= now_ns) {
             return Renewal::Expiring;
         }
-        if lease.record.remaining_ttl > 0 {
+        if lease.record.remaining_ttl > 0 || lease.is_checkpointing {
             return Renewal::ResetCheckpointFirst;
         }
         let ttl = lease.record.ttl;
@@ -202,19 +255,21 @@ impl Lessor {
     /// Leases whose checkpoint is due, with the seconds left, upwards; to be proposed in one log entry of at most
     /// [`CHECKPOINT_BATCH_MAX`]. Each comes again after the interval, as long as it has more than that left.
     pub fn checkpoints(&mut self, now_ns: u64) -> Vec<(i64, i64)> {
+        let interval = i64::from(self.checkpoint_interval_seconds);
         let mut due = Vec::new();
         while due.len() < CHECKPOINT_BATCH_MAX {
             let Some(id) = self.checkpoints.pop_due(now_ns) else { break };
-            let Some(lease) = self.leases.get(&id) else { continue };
+            let Some(lease) = self.leases.get_mut(&id) else { continue };
             let Some(left_ns) = lease.expires_at_ns.and_then(|end| end.checked_sub(now_ns)) else {
                 continue;
             };
             let left = i64::try_from(left_ns.div_ceil(SECOND_NS)).unwrap_or(i64::MAX);
             if left > 0 && left < lease.record.ttl {
+                lease.is_checkpointing = true;
                 due.push((id, left));
             }
-            if left > CHECKPOINT_INTERVAL_SECONDS {
-                self.checkpoints.set(id, now_ns.saturating_add(CHECKPOINT_INTERVAL_NS));
+            if left > interval {
+                self.checkpoints.set(id, after_seconds(now_ns, interval));
             }
         }
         due
@@ -241,6 +296,15 @@ impl Lessor {
         self.leases.is_empty()
     }
 
+    /// A checkpoint that is taken back gives a lease its whole time, if it had less and is not over.
+    fn take_back(&mut self, id: i64, now_ns: u64, remaining_ttl: i64) {
+        let Some(lease) = self.leases.get(&id).filter(|_| remaining_ttl == 0) else { return };
+        let whole = after_seconds(now_ns, lease.record.ttl);
+        if lease.expires_at_ns.is_some_and(|end| end > now_ns && end < whole) {
+            self.set_end(id, now_ns, whole);
+        }
+    }
+
     /// Gives a lease its time from now on.
     fn start(&mut self, id: i64, now_ns: u64, extend_ns: u64) {
         if let Some(lease) = self.leases.get(&id) {
@@ -254,8 +318,9 @@ impl Lessor {
         let Some(lease) = self.leases.get_mut(&id) else { return };
         lease.expires_at_ns = Some(end);
         self.revokes.set(id, end);
-        if lease.seconds_left() > CHECKPOINT_INTERVAL_SECONDS && !self.checkpoints.contains(id) {
-            self.checkpoints.set(id, now_ns.saturating_add(CHECKPOINT_INTERVAL_NS));
+        let interval = i64::from(self.checkpoint_interval_seconds);
+        if lease.seconds_left() > interval && !self.checkpoints.contains(id) {
+            self.checkpoints.set(id, after_seconds(now_ns, interval));
         }
     }
 }

@@ -12,9 +12,13 @@ fn granted(lessor: &mut Lessor, now_ns: u64, id: i64, ttl: i64) {
     lessor.apply(now_ns, &LeaseChange::Granted { id, ttl });
 }
 
+fn of(leases: impl IntoIterator<Item = (i64, LeaseRecord)>) -> Lessor {
+    Lessor::new(leases, CHECKPOINT_INTERVAL_SECONDS)
+}
+
 fn primary() -> Lessor {
     let mut lessor = Lessor::default();
-    lessor.promote(0, EXTEND_NS);
+    lessor.promote(0, EXTEND_NS, 1);
     lessor
 }
 
@@ -70,10 +74,10 @@ fn no_more_leases_are_named_than_asked_for() {
 #[test]
 fn a_new_leader_gives_the_whole_time_and_an_election() {
     let record = LeaseRecord { ttl: 10, remaining_ttl: 0 };
-    let mut lessor = Lessor::new([(1, record)]);
+    let mut lessor = of([(1, record)]);
     assert!(lessor.expired(u64::MAX, 500).is_empty(), "a follower ends nothing");
     assert_eq!((lessor.remaining(0, 1), lessor.renew(0, 1)), (None, Renewal::NotPrimary));
-    lessor.promote(seconds(100), EXTEND_NS);
+    lessor.promote(seconds(100), EXTEND_NS, 1);
     assert!(lessor.expired(seconds(111) - 1, 500).is_empty());
     assert_eq!(lessor.expired(seconds(111), 500), [1]);
     lessor.demote();
@@ -83,17 +87,17 @@ fn a_new_leader_gives_the_whole_time_and_an_election() {
 /// etcd point 41
 #[test]
 fn a_new_leader_goes_by_the_checkpoint() {
-    let mut lessor = Lessor::new([(1, LeaseRecord { ttl: 3600, remaining_ttl: 0 })]);
+    let mut lessor = of([(1, LeaseRecord { ttl: 3600, remaining_ttl: 0 })]);
     lessor.apply(0, &LeaseChange::Checkpointed { id: 1, remaining_ttl: 600 });
-    lessor.promote(0, EXTEND_NS);
+    lessor.promote(0, EXTEND_NS, 1);
     assert_eq!(lessor.remaining(0, 1), Some(601));
 }
 
 /// etcd point 41
 #[test]
 fn a_renewal_takes_the_checkpoint_back_first() {
-    let mut lessor = Lessor::new([(1, LeaseRecord { ttl: 3600, remaining_ttl: 600 })]);
-    lessor.promote(0, EXTEND_NS);
+    let mut lessor = of([(1, LeaseRecord { ttl: 3600, remaining_ttl: 600 })]);
+    lessor.promote(0, EXTEND_NS, 1);
     assert_eq!(lessor.renew(0, 1), Renewal::ResetCheckpointFirst);
     assert_eq!(lessor.remaining(0, 1), Some(601), "nothing changed");
     lessor.apply(0, &LeaseChange::Checkpointed { id: 1, remaining_ttl: 0 });
@@ -115,6 +119,46 @@ fn long_leases_are_checkpointed_every_five_minutes() {
     assert!(lessor.checkpoints(u64::MAX).is_empty());
 }
 
+/// A checkpoint that is named and not applied yet would come behind a renewal in the log, and deny it.
+#[test]
+fn a_checkpoint_on_its_way_is_taken_back_before_a_renewal() {
+    let mut lessor = primary();
+    granted(&mut lessor, 0, 1, 3600);
+    assert_eq!(lessor.checkpoints(seconds(300)), [(1, 3300)]);
+    assert_eq!(lessor.renew(seconds(300), 1), Renewal::ResetCheckpointFirst);
+    lessor.apply(seconds(301), &LeaseChange::Checkpointed { id: 1, remaining_ttl: 3300 });
+    assert_eq!(lessor.renew(seconds(301), 1), Renewal::ResetCheckpointFirst);
+    lessor.apply(seconds(302), &LeaseChange::Checkpointed { id: 1, remaining_ttl: 0 });
+    assert_eq!(lessor.renew(seconds(302), 1), Renewal::Renewed { ttl: 3600 });
+}
+
+#[test]
+fn a_checkpoint_taken_back_begins_the_time_anew() {
+    let mut lessor = of([(1, LeaseRecord { ttl: 3600, remaining_ttl: 600 })]);
+    lessor.promote(0, EXTEND_NS, 1);
+    lessor.apply(seconds(10), &LeaseChange::Checkpointed { id: 1, remaining_ttl: 0 });
+    assert_eq!(lessor.remaining(seconds(10), 1), Some(3600));
+    let whole = LeaseRecord { ttl: 3600, remaining_ttl: 0 };
+    let mut lessor = of([(1, whole)]);
+    lessor.promote(0, EXTEND_NS, 1);
+    lessor.apply(0, &LeaseChange::Checkpointed { id: 1, remaining_ttl: 0 });
+    assert_eq!(lessor.remaining(0, 1), Some(3601), "nothing is taken away");
+}
+
+/// etcd issue 15247
+#[test]
+fn time_is_kept_for_one_leadership() {
+    let mut lessor = of([(1, LeaseRecord { ttl: 10, remaining_ttl: 0 })]);
+    lessor.promote(0, EXTEND_NS, 5);
+    assert!(lessor.demote_unless(Some(5)));
+    assert_eq!(lessor.primary_term(), Some(5));
+    assert!(!lessor.demote_unless(Some(7)));
+    assert_eq!((lessor.primary_term(), lessor.remaining(0, 1)), (None, None));
+    assert!(!lessor.demote_unless(None));
+    lessor.promote(seconds(20), EXTEND_NS, 7);
+    assert_eq!((lessor.primary_term(), lessor.remaining(seconds(20), 1)), (Some(7), Some(11)));
+}
+
 #[test]
 fn checkpoints_come_in_bounded_batches() {
     let mut lessor = primary();
@@ -127,8 +171,8 @@ fn checkpoints_come_in_bounded_batches() {
 #[test]
 fn a_pile_up_is_moved_apart_and_nothing_ends_earlier() {
     let record = LeaseRecord { ttl: 10, remaining_ttl: 0 };
-    let mut lessor = Lessor::new((0..3000).map(|id| (id, record)));
-    lessor.promote(0, EXTEND_NS);
+    let mut lessor = of((0..3000).map(|id| (id, record)));
+    lessor.promote(0, EXTEND_NS, 1);
     let mut revoke = |second| {
         let ids = lessor.expired(seconds(second), usize::MAX);
         for id in &ids {
@@ -172,9 +216,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Two servers, one of which leads, and for each lease the time up to which its client was promised it.
+/// Two servers, one of which leads, and for each lease the time up to which its client was promised it. The leader applies
+/// the log when it must, the other one when it is elected.
 struct Pair {
     lessors: [Lessor; 2],
+    log: Vec<LeaseChange>,
+    applied: [usize; 2],
     leader: usize,
     now_ns: u64,
     promised_ns: BTreeMap<i64, u64>,
@@ -182,9 +229,15 @@ struct Pair {
 }
 
 impl Pair {
+    /// Appends, and lets the leader apply everything.
     fn replicate(&mut self, change: &LeaseChange) {
-        let now_ns = self.now_ns;
-        self.lessors.iter_mut().for_each(|lessor| lessor.apply(now_ns, change));
+        self.log.push(*change);
+        self.apply(self.leader);
+    }
+
+    fn apply(&mut self, server: usize) {
+        let from = std::mem::replace(&mut self.applied[server], self.log.len());
+        self.log[from..].iter().for_each(|change| self.lessors[server].apply(self.now_ns, change));
     }
 
     fn promise(&mut self, id: i64) {
@@ -202,9 +255,11 @@ impl Pair {
             Step::Grant(..) => {}
             Step::Renew(id) => self.renew(id),
             Step::Checkpoint => {
-                for (id, remaining_ttl) in self.lessors[self.leader].checkpoints(self.now_ns) {
-                    self.replicate(&LeaseChange::Checkpointed { id, remaining_ttl });
-                }
+                // In the log, and applied by nobody yet.
+                let due = self.lessors[self.leader].checkpoints(self.now_ns).into_iter();
+                let checkpoint =
+                    |(id, remaining_ttl)| LeaseChange::Checkpointed { id, remaining_ttl };
+                self.log.extend(due.map(checkpoint));
             }
             Step::Expire => {
                 for id in self.lessors[self.leader].expired(self.now_ns, 500) {
@@ -216,7 +271,8 @@ impl Pair {
             Step::NewLeader => {
                 self.lessors[self.leader].demote();
                 self.leader = 1 - self.leader;
-                self.lessors[self.leader].promote(self.now_ns, EXTEND_NS);
+                self.apply(self.leader);
+                self.lessors[self.leader].promote(self.now_ns, EXTEND_NS, 1);
             }
         }
     }
@@ -247,12 +303,14 @@ proptest! {
     fn no_lease_ends_before_its_promise(steps in prop::collection::vec(step(), 1..200)) {
         let mut pair = Pair {
             lessors: [Lessor::default(), Lessor::default()],
+            log: Vec::new(),
+            applied: [0, 0],
             leader: 0,
             now_ns: 0,
             promised_ns: BTreeMap::new(),
             ttl: BTreeMap::new(),
         };
-        pair.lessors[0].promote(0, EXTEND_NS);
+        pair.lessors[0].promote(0, EXTEND_NS, 1);
         for step in &steps {
             pair.step(step);
         }

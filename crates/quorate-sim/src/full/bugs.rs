@@ -48,6 +48,8 @@ const BUGS: &[(u16, Bug)] = &[
     (251, Bug::RoomKept),
     (273, Bug::CallsKept),
     (274, Bug::UnwantedKept),
+    (240, Bug::CheckpointNotTakenBack),
+    (241, Bug::LessorOfAnyTerm),
 ];
 
 /// Switches a bug on, in a build that has switches.

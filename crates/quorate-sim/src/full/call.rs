@@ -32,6 +32,8 @@ pub(super) enum Ask {
     Grant(i64, i64),
     /// Its time anew.
     Renew(i64),
+    /// How much time it has left.
+    TimeToLive(i64),
     /// Its end.
     Revoke(i64),
 }
@@ -42,6 +44,8 @@ pub(super) enum Answer {
     Keys(Reply),
     /// The time to live, in seconds; 0: there is no such lease.
     Lease(i64),
+    /// The time that is left, in whole seconds; -1: there is no such lease.
+    Left(i64),
     Done,
 }
 
@@ -92,7 +96,7 @@ impl Call {
 
     /// Whether it waits for time as well, and so has to be polled now and then.
     pub(super) fn watches_clock(&self) -> bool {
-        matches!(self.ask, Ask::Renew(_))
+        matches!(self.ask, Ask::Renew(_) | Ask::TimeToLive(_))
     }
 }
 
@@ -131,6 +135,10 @@ async fn serve(front: Arc<Front<Handle>>, ask: Ask) -> Outcome {
             // Not alone: what waits on a client's stream is renewed together.
             let renewed = lease::keep_alive(&front, vec![NO_LEASE, id]).await?;
             Ok(Answer::Lease(renewed.last().map_or(0, |response| response.ttl)))
+        }
+        Ask::TimeToLive(id) => {
+            let request = pb::LeaseTimeToLiveRequest { id, keys: false };
+            lease::time_to_live(&front, request).await.map(|response| Answer::Left(response.ttl))
         }
         Ask::Revoke(id) => {
             let request = pb::LeaseRevokeRequest { id };

@@ -21,7 +21,8 @@ use super::{
     bugs,
     conservation::Views,
     plan::Plan,
-    ports::{Backlog, Outbox},
+    ports::{Backlog, Chances, Outbox},
+    world::Side,
 };
 use crate::dice::{Dice, mix};
 
@@ -42,6 +43,8 @@ pub(super) struct Member {
     pub(super) boots: u64,
     /// What its process draws at its starts.
     dice: Dice,
+    /// How many of a million places between two things that its apply side makes visible end the round.
+    turn_ppm: u32,
     /// Nothing happens here before: the process stands still.
     pub(super) paused_until: u64,
     /// Whether the last crash was that of a machine, which loses what its disk had not synced.
@@ -66,12 +69,26 @@ pub(super) struct Running {
     /// When the next round of each side is planned.
     pub(super) planned: [Option<u64>; 3],
     /// The disk is busy until then; one number for the log and one for the state.
-    pub(super) busy_until: [u64; 2],
+    busy_until: [u64; 2],
 }
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Running").field("raft", &self.raft).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// A side that writes to a disk does nothing before `until`.
+    pub(super) fn hang(&mut self, side: Side, until: u64) {
+        if let Some(busy) = self.busy_until.get_mut(side as usize) {
+            *busy = until.max(*busy);
+        }
+    }
+
+    /// Until when a side does nothing.
+    pub(super) fn busy_until(&self, side: Side) -> u64 {
+        self.busy_until.get(side as usize).copied().unwrap_or(0)
     }
 }
 
@@ -119,6 +136,7 @@ impl Member {
                 apply_bytes_max: Some(plan.apply_bytes_max),
                 flight_recorder_bytes: FLIGHT_BYTES,
                 limits: plan.limits.clone(),
+                lease_checkpoint_interval: Duration::from_secs(plan.lease_checkpoint_seconds),
                 ..ServerConfig::default()
             };
             bugs::switch_on(&mut config, plan.mutant);
@@ -135,6 +153,7 @@ impl Member {
                 running: None,
                 boots: 0,
                 dice,
+                turn_ppm: plan.turn_ppm,
                 paused_until: 0,
                 power_was_lost: false,
                 slow_disk: (0, 0),
@@ -176,6 +195,7 @@ impl Member {
             clock: Clock::Simulated(Arc::clone(&self.clock.shown)),
             peers: Arc::clone(&outbox) as _,
             jobs: Arc::clone(&backlog) as _,
+            turns: Arc::new(Chances::new(Dice::new(dice.draw()), self.turn_ppm)),
             random: Box::new(move || dice.draw()),
             metrics: Arc::clone(&metrics),
         };

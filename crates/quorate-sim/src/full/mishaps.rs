@@ -20,7 +20,7 @@ use super::{
     member::{Member, Running},
     network::exponential,
     plan::{MS, Mishap, SECOND},
-    world::{Event, World},
+    world::{Event, Side, World},
 };
 use crate::{
     dice::Dice,
@@ -81,6 +81,12 @@ impl World {
                 let more_ns = self.dice.within(50 * MS, 2 * SECOND);
                 if let Some(one) = self.members.get_mut(member) {
                     one.slow_disk = (until, more_ns);
+                }
+            }
+            Mishap::ApplyHangs => {
+                let running = self.members.get_mut(member).and_then(|one| one.running.as_mut());
+                if let Some(running) = running {
+                    running.hang(Side::Apply, until);
                 }
             }
             Mishap::SyncFails => {

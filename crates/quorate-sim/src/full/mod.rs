@@ -258,7 +258,7 @@ impl World {
             self.witness.look_at_hash(member.number, &reader).map_err(Look::into_conviction)?;
         }
         self.members.iter().try_for_each(returned)?;
-        let early = 5 * SECOND * self.plan.drift_ppm / 1_000_000 + 2 * MS;
+        let early = 11 * SECOND * self.plan.drift_ppm / 1_000_000 + 2 * MS;
         self.history.judge(self.witness.revisions(), Bounds { early, late: LATE_NS })
     }
 }

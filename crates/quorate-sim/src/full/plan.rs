@@ -47,6 +47,10 @@ pub(super) struct Plan {
     pub(super) lower_limits: Option<LowerLimits>,
     /// How long segments of the log are, in bytes.
     pub(super) segment_bytes: u64,
+    /// How many of a million places between two things that an apply side makes visible give others a turn.
+    pub(super) turn_ppm: u32,
+    /// How often the time that is left of long leases is noted.
+    pub(super) lease_checkpoint_seconds: u64,
     pub(super) load: Load,
     /// How much clients may take of a member: in a share of the seeds so little that they reach it.
     pub(super) limits: Limits,
@@ -120,6 +124,8 @@ pub(super) enum Mishap {
     Bridge,
     /// A disk takes much longer.
     SlowDisk,
+    /// A member's state machine makes no progress; the rest of it goes on.
+    ApplyHangs,
     /// A sync fails.
     SyncFails,
     /// A disk is full.
@@ -138,7 +144,7 @@ pub(super) enum Mishap {
 }
 
 impl Mishap {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Crash,
         Self::PowerOff,
         Self::CrashAll,
@@ -148,6 +154,7 @@ impl Mishap {
         Self::OneWay,
         Self::Bridge,
         Self::SlowDisk,
+        Self::ApplyHangs,
         Self::SyncFails,
         Self::DiskFull,
         Self::BitFlip,
@@ -187,6 +194,8 @@ impl Plan {
             job_delay_ns: one_of(&mut dice, &[MS, 100 * MS, 15 * SECOND]),
             lower_limits: Self::lower_limits(&mut Dice::fork(seed, 0x10_3e8)),
             segment_bytes: one_of(&mut Dice::fork(seed, 0x5e6), &[16 << 10, 64 << 10, 64 << 10]),
+            turn_ppm: u32::try_from(one_of(&mut dice, &[0, 0, 100_000, 500_000])).unwrap_or(0),
+            lease_checkpoint_seconds: one_of(&mut dice, &[1, 2, 300]),
             load,
             limits: Self::limits(&mut dice),
             mutant: options.mutant,
@@ -206,13 +215,14 @@ impl Plan {
 
     /// For a planted bug: a world in which leadership moves, leases matter and snapshots are sent, so that few seeds are needed.
     fn aim(&mut self) {
-        self.mishaps = vec![Mishap::Isolate, Mishap::Pause, Mishap::Crash];
+        self.mishaps = vec![Mishap::Isolate, Mishap::Pause, Mishap::Crash, Mishap::ApplyHangs];
         self.mishap_every_ns = 2 * SECOND;
         (self.snapshot_count, self.catchup_entries) = (20, 5);
         self.job_delay_ns = 5 * SECOND;
         if self.mutant == bugs::UNCHECKED_FRAMES {
             self.network.damaged_ppm = Some(3_000);
         }
+        self.lease_checkpoint_seconds = 1;
         self.load =
             Load { lessees: 3, compacts: true, pause_ns: self.load.pause_ns / 2, ..self.load };
     }

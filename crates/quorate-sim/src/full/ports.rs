@@ -8,7 +8,9 @@ use std::{
 
 use quorate_node::PeerMessage;
 use quorate_raft::NodeId;
-use quorate_server::{Job, Jobs, Peers};
+use quorate_server::{Job, Jobs, Peers, Turns};
+
+use crate::dice::Dice;
 
 /// What was sent and not yet carried away.
 #[derive(Debug, Default)]
@@ -54,6 +56,26 @@ impl Jobs for Backlog {
     fn run(&self, _: &'static str, job: Job) -> io::Result<()> {
         lock(&self.0).push_back(job);
         Ok(())
+    }
+}
+
+/// Where a round gives others a turn: by chance.
+#[derive(Debug)]
+pub(super) struct Chances {
+    dice: Mutex<Dice>,
+    /// How many of a million places are such.
+    ppm: u32,
+}
+
+impl Chances {
+    pub(super) fn new(dice: Dice, ppm: u32) -> Self {
+        Self { dice: Mutex::new(dice), ppm }
+    }
+}
+
+impl Turns for Chances {
+    fn ends_round(&self) -> bool {
+        self.ppm > 0 && lock(&self.dice).chance(self.ppm)
     }
 }
 

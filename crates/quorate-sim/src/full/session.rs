@@ -142,7 +142,9 @@ fn note_keys(
             who.revision = who.revision.max(reply.revision);
             Outcome::Ok(reply.clone())
         }
-        Outcome::Ok(Answer::Lease(_) | Answer::Done) | Outcome::Unknown => Outcome::Unknown,
+        Outcome::Ok(Answer::Lease(_) | Answer::Left(_) | Answer::Done) | Outcome::Unknown => {
+            Outcome::Unknown
+        }
         Outcome::Failed => Outcome::Failed,
     };
     let (client, invoke, request) = (who.client, heard.call.invoke, request.clone());

@@ -10,7 +10,7 @@ fn short() -> Options {
 #[test]
 fn honest_runs_are_let_go_and_much_happens_in_them() {
     let mut sum = Counts::default();
-    for seed in 0..12 {
+    for seed in 0..24 {
         let outcome = run_seed(seed, &short());
         assert_eq!(outcome.failure, None, "seed {seed}");
         sum.elections += outcome.counts.elections;
@@ -19,7 +19,7 @@ fn honest_runs_are_let_go_and_much_happens_in_them() {
         sum.crashes += outcome.counts.crashes;
     }
     let counts = [sum.elections, sum.commits, sum.grants, sum.crashes];
-    let least = [24, 600, 400, 20];
+    let least = [48, 1_200, 800, 24];
     assert!(counts.iter().zip(least).all(|(count, least)| *count > least), "{counts:?}");
 }
 

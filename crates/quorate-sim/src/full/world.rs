@@ -218,9 +218,15 @@ impl World {
         let Some(one) = self.members.get_mut(member) else { return Ok(()) };
         one.tell_time(now);
         let Some(running) = &mut one.running else { return Ok(()) };
+        let busy_until = running.busy_until(side);
         // Another one is planned at another time.
         let Some(planned) = running.planned.get_mut(side as usize) else { return Ok(()) };
         if planned.take_if(|planned| *planned <= now).is_none() {
+            return Ok(());
+        }
+        if busy_until > now {
+            *planned = Some(busy_until);
+            self.put(busy_until, Event::Round { member, boot, side });
             return Ok(());
         }
         let syncs = one.disk.counts().syncs;
@@ -232,10 +238,8 @@ impl World {
                 Ok(())
             }
         };
-        if one.disk.counts().syncs > syncs
-            && let Some(busy) = running.busy_until.get_mut(side as usize)
-        {
-            *busy = now + busy_ns;
+        if one.disk.counts().syncs > syncs {
+            running.hang(side, now + busy_ns);
         }
         let installs = running.raft.is_installing();
         match outcome {
@@ -465,7 +469,7 @@ impl Member {
     /// When a side has something to do; `None`: not before something happens.
     fn next_round(&self, side: Side, now: u64) -> Option<u64> {
         let running = self.running.as_ref()?;
-        let busy = running.busy_until.get(side as usize).copied().unwrap_or(0);
+        let busy = running.busy_until(side);
         let (ready, deadline) = match side {
             Side::Raft => (running.raft.is_ready(), running.raft.next_deadline()),
             Side::Apply => (running.apply.is_ready(), running.apply.next_deadline()),

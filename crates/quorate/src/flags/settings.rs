@@ -151,6 +151,7 @@ impl Draft {
             client_threads: self.client_threads,
             limits: Limits::default(),
             auto_compaction,
+            lease_checkpoint_interval: ServerConfig::default().lease_checkpoint_interval,
             watch_progress_notify_interval: self.progress_interval,
             reported_version: self.reported_version,
             wal_segment_bytes: None,

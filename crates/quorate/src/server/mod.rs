@@ -39,7 +39,7 @@ use quorate_etcd::{
 };
 use quorate_server::{
     ApplyLoop, Clock, Handle, Identity, Job, Jobs, Keeper, Outside, RaftLoop, ServerConfig,
-    Started, TICK, start,
+    Started, TICK, Unbroken, start,
 };
 use quorate_storage::vfs::{RealVfs, Vfs};
 use signal_hook::{
@@ -120,6 +120,7 @@ impl Server {
             clock: Clock::start(),
             peers: Arc::clone(&peers) as _,
             jobs: Arc::new(JobThreads),
+            turns: Arc::new(Unbroken),
             random: Box::new(random),
             metrics: Arc::clone(&metrics),
         };

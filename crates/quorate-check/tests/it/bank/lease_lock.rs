@@ -23,12 +23,14 @@ fn leases() -> Vec<lease::Operation> {
         op(1, (0, 10), renew(2), Reply::Granted(1000)),
         op(2, (20, 30), Request::Revoke { lease: 2 }, Reply::Revoked),
         op(2, (40, 50), look(2), Reply::Present(false)),
+        op(1, (0, 10), renew(3), Reply::Granted(100)),
+        op(2, (40, 50), Request::TimeToLive { lease: 3 }, Reply::Left(55)),
     ]
 }
 
 fn lease_rows() -> usize {
     use lease::Reply;
-    let rows: [Row<Vec<lease::Operation>>; 7] = [
+    let rows: [Row<Vec<lease::Operation>>; 8] = [
         ("a key vanishes before its lease ends", Rule::LeaseEarly, |h| {
             *reply(&mut h[2]) = Reply::Present(false);
         }),
@@ -51,6 +53,9 @@ fn lease_rows() -> usize {
         }),
         ("a key outlives the revocation of its lease", Rule::LeaseLate, |h| {
             *reply(&mut h[6]) = Reply::Present(true);
+        }),
+        ("a lease is told to have less left than it was granted", Rule::LeaseEarly, |h| {
+            *reply(&mut h[8]) = Reply::Left(40);
         }),
     ];
     convict(&leases(), &rows, |history| lease::check(history, BOUNDS).unwrap())

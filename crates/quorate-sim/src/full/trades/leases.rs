@@ -37,6 +37,8 @@ enum Stage {
     Confirm,
     Put,
     Renew,
+    /// Asks how much time is left.
+    Ask,
     Revoke,
     /// Looks until the key is gone.
     Look,
@@ -53,10 +55,12 @@ impl Trade for Leases {
         match self.stage {
             Stage::Grant => {
                 self.since = now;
-                Ask::Grant(lease, who.dice.within(2, 4).cast_signed())
+                let longest = if who.dice.chance(300_000) { 10 } else { 4 };
+                Ask::Grant(lease, who.dice.within(2, longest).cast_signed())
             }
             Stage::Put => Ask::Keys(Request::Txn(put(lease_key(lease), "held".into())), lease),
             Stage::Confirm | Stage::Renew => Ask::Renew(lease),
+            Stage::Ask => Ask::TimeToLive(lease),
             Stage::Revoke => Ask::Revoke(lease),
             Stage::Look => {
                 let range = Range::one(&lease_key(lease));
@@ -75,6 +79,7 @@ impl Trade for Leases {
         let pause = match self.stage {
             Stage::Put | Stage::Confirm => 0,
             Stage::Renew => self.ttl.cast_unsigned() * SECOND / 3,
+            Stage::Ask => who.dice.below(LOOK_EVERY_NS),
             Stage::Grant | Stage::Revoke | Stage::Look => LOOK_EVERY_NS,
         };
         Some(heard.now + pause + 1)
@@ -109,6 +114,10 @@ impl Leases {
                 Some((renew, Outcome::Ok(granted(*ttl))))
             }
             (Stage::Confirm | Stage::Renew, Outcome::Unknown) => Some((renew, Outcome::Unknown)),
+            (Stage::Ask, Outcome::Ok(Answer::Left(seconds))) => {
+                let left = lease::Reply::Left((seconds + 1).cast_unsigned() * SECOND);
+                Some((lease::Request::TimeToLive { lease }, Outcome::Ok(left)))
+            }
             (Stage::Revoke, Outcome::Ok(_)) => Some((revoke, Outcome::Ok(lease::Reply::Revoked))),
             (Stage::Revoke, Outcome::Unknown) => Some((revoke, Outcome::Unknown)),
             (Stage::Look, Outcome::Ok(answer)) => {
@@ -130,10 +139,13 @@ impl Leases {
             (Stage::Put, Outcome::Ok(_)) => self.renew_or_end(who),
             (Stage::Renew, Outcome::Ok(Answer::Lease(1..)) | Outcome::Unknown) => {
                 self.renewals = self.renewals.saturating_sub(1);
+                if who.dice.chance(500_000) { Stage::Ask } else { self.renew_or_end(who) }
+            }
+            (Stage::Ask, Outcome::Ok(Answer::Left(0..)) | Outcome::Unknown) => {
                 self.renew_or_end(who)
             }
             (Stage::Look, Outcome::Ok(answer)) if !shows_key(answer) => self.begin_anew(),
-            (Stage::Renew | Stage::Revoke | Stage::Look, _) => Stage::Look,
+            (Stage::Renew | Stage::Ask | Stage::Revoke | Stage::Look, _) => Stage::Look,
             // Whether there is such a lease or key is not known.
             (Stage::Grant | Stage::Confirm | Stage::Put, _) => self.begin_anew(),
         }
@@ -158,6 +170,6 @@ fn shows_key(answer: &Answer) -> bool {
         Answer::Keys(reply) => {
             matches!(reply.steps.first(), Some(StepReply::Got(pairs)) if !pairs.is_empty())
         }
-        Answer::Lease(_) | Answer::Done => false,
+        Answer::Lease(_) | Answer::Left(_) | Answer::Done => false,
     }
 }

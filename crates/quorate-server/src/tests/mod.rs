@@ -1,0 +1,3 @@
+//! A few whole members, driven by hand: what must hold between their sides.
+
+mod leases;
