@@ -7,6 +7,7 @@ use std::{
 };
 
 use quorate_etcd::Limits;
+use quorate_net::Limits as PeerLimits;
 use quorate_server::{AutoCompaction, ServerConfig};
 
 use super::{Settings, values};
@@ -18,6 +19,9 @@ const ELECTION_MS_MAX: u64 = 50_000;
 const HEARTBEATS_PER_ELECTION_MIN: u64 = 5;
 /// Watches are told of their progress no more often than this (etcd's limit).
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// What a frame holds beside one request: the envelope of the command, the entry's head, the message's fields. Far below this.
+const FRAME_OVERHEAD_BYTES: usize = 64 << 10;
 
 /// What was given so far; everything else stands at its default.
 #[derive(Debug)]
@@ -108,6 +112,7 @@ impl Draft {
     /// A text that names the flags and their values.
     pub(super) fn finish(self) -> Result<Settings, String> {
         self.check_times()?;
+        self.check_sizes()?;
         if self.given.contains("listen-client-urls")
             && !self.given.contains("advertise-client-urls")
         {
@@ -190,6 +195,19 @@ impl Draft {
         Ok(())
     }
 
+    /// What a client may send must fit into one frame between members: a larger entry would reach nobody, and nothing behind it
+    /// either. All members have the same limit for frames, whatever their flags say.
+    fn check_sizes(&self) -> Result<(), String> {
+        let (request, largest) = (self.max_request_bytes as usize, request_bytes_max());
+        if request > largest {
+            return Err(format!(
+                "--max-request-bytes[{request}] should be at most {largest}: members send each other no more than {} bytes at a time",
+                PeerLimits::default().frame_bytes_max
+            ));
+        }
+        Ok(())
+    }
+
     fn data_dir(&self) -> PathBuf {
         if self.data_dir.is_empty() {
             PathBuf::from(format!("{}.etcd", self.name))
@@ -256,6 +274,11 @@ impl Draft {
             },
         })
     }
+}
+
+/// The largest request that fits into a frame between members, with what is around it there.
+pub(super) fn request_bytes_max() -> usize {
+    PeerLimits::default().frame_bytes_max - FRAME_OVERHEAD_BYTES
 }
 
 /// A plain number counts hours.

@@ -90,6 +90,11 @@ fn errors_name_the_flag_and_the_value() {
         ("--initial-cluster-state existing --data-dir /nowhere/at/all", "/nowhere/at/all"),
         ("--auto-compaction-mode hourly", "invalid value \"hourly\" for --auto-compaction-mode"),
         ("--auto-compaction-retention 5x", "invalid value \"5x\" for --auto-compaction-retention"),
+        (
+            "--max-request-bytes 70000000",
+            "--max-request-bytes[70000000] should be at most 67043328",
+        ),
+        ("--max-request-bytes 70000000", "no more than 67108864 bytes at a time"),
         ("--cert-file server.pem", "--cert-file=server.pem"),
         ("--client-cert-auth", "--client-cert-auth=true"),
         ("--log-level loud", "invalid value \"loud\" for --log-level"),
@@ -209,5 +214,39 @@ fn durations_are_read_as_go_writes_them() {
     }
     for text in ["", "1", "s", "1x", "-1s", "1s2", "1..5s", "99999999999999999999h"] {
         assert!(values::duration(text).is_err(), "{text}");
+    }
+}
+
+/// The largest request that may be set travels from a follower to its leader, and from the leader to everybody.
+#[test]
+fn the_largest_request_fits_into_a_frame_between_members() {
+    use quorate_node::{ENVELOPE_BYTES, Entry, PeerMessage};
+    use quorate_raft::{EntryId, EntryKind, EntryMeta, GroupId, Index, Message, Term};
+
+    let bytes = super::settings::request_bytes_max();
+    settings(&format!("--max-request-bytes {bytes}"));
+    let payload = bytes::Bytes::from(vec![7; bytes + ENVELOPE_BYTES]);
+    let meta = EntryMeta {
+        term: Term(1),
+        kind: EntryKind::Normal,
+        bytes: u32::try_from(payload.len()).unwrap(),
+    };
+    let forward = PeerMessage::Forward {
+        group: GroupId(0),
+        term: Term(1),
+        incarnation: 1,
+        number: 0,
+        proposals: vec![payload.clone()],
+    };
+    let append = Message::AppendEntries {
+        term: Term(1),
+        prev: EntryId::default(),
+        entries: vec![Entry { meta, payload }],
+        commit: Index(0),
+        round: 0,
+    };
+    for message in [forward, PeerMessage::Raft { group: GroupId(0), message: append }] {
+        let size_bytes = quorate_net::wire::size_estimate(&message);
+        assert!(size_bytes <= quorate_net::Limits::default().frame_bytes_max, "{size_bytes}");
     }
 }
