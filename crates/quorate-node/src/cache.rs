@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - the entries are consecutive and end where the log ends.
-//! - everything that is not in the log store yet is here: the caller evicts only what is durable and applied.
+//! - everything that is not in the log store yet is here: the caller evicts only what is durable.
 
 use std::collections::VecDeque;
 
@@ -19,13 +19,12 @@ pub(crate) struct EntryCache {
     first: Index,
     entries: VecDeque<Entry>,
     bytes: u64,
-    bytes_max: u64,
 }
 
 impl EntryCache {
     /// Nothing; the log goes on at `next`.
-    pub(crate) fn new(next: Index, bytes_max: u64) -> Self {
-        Self { first: next, entries: VecDeque::new(), bytes: 0, bytes_max }
+    pub(crate) fn new(next: Index) -> Self {
+        Self { first: next, entries: VecDeque::new(), bytes: 0 }
     }
 
     /// Position of the first entry here, or of the next one.
@@ -36,7 +35,7 @@ impl EntryCache {
     /// Replaces everything from `first` on. Where that would leave a hole, only the new entries stay.
     pub(crate) fn replace_from(&mut self, first: Index, entries: &[Entry]) {
         if first < self.first || first > self.next() {
-            *self = Self::new(first, self.bytes_max);
+            *self = Self::new(first);
         }
         while self.next() > first {
             self.bytes -= self.entries.pop_back().as_ref().map_or(0, cost);
@@ -62,9 +61,9 @@ impl EntryCache {
         Some(fitting.map(|(_, entry)| entry.clone()).collect())
     }
 
-    /// Drops the oldest entries while there are too many bytes, but none behind `upto`.
-    pub(crate) fn evict(&mut self, upto: Index) {
-        while self.bytes > self.bytes_max && self.first <= upto {
+    /// Drops the oldest entries while there are more than `bytes_max` bytes, but none behind `upto`.
+    pub(crate) fn evict(&mut self, upto: Index, bytes_max: u64) {
+        while self.bytes > bytes_max && self.first <= upto {
             let Some(entry) = self.entries.pop_front() else { return };
             self.bytes -= cost(&entry);
             self.first = self.first.next();
@@ -103,7 +102,7 @@ mod tests {
 
     #[test]
     fn gives_what_it_has() {
-        let mut cache = EntryCache::new(Index(5), u64::MAX);
+        let mut cache = EntryCache::new(Index(5));
         cache.replace_from(Index(5), &entries(1, 3));
         assert_eq!(terms(&cache, 5, 7), Some(vec![1, 1, 1]));
         assert_eq!(terms(&cache, 6, 9), Some(vec![1, 1]));
@@ -115,7 +114,7 @@ mod tests {
 
     #[test]
     fn replaces_a_tail_and_starts_anew_behind_a_hole() {
-        let mut cache = EntryCache::new(Index(1), u64::MAX);
+        let mut cache = EntryCache::new(Index(1));
         cache.replace_from(Index(1), &entries(1, 3));
         cache.replace_from(Index(2), &entries(2, 1));
         assert_eq!(terms(&cache, 1, 9), Some(vec![1, 2]));
@@ -127,11 +126,12 @@ mod tests {
 
     #[test]
     fn evicts_only_what_it_may() {
-        let mut cache = EntryCache::new(Index(1), 2 * (10 + ENTRY_OVERHEAD_BYTES));
+        let two = 2 * (10 + ENTRY_OVERHEAD_BYTES);
+        let mut cache = EntryCache::new(Index(1));
         cache.replace_from(Index(1), &entries(1, 5));
-        cache.evict(Index(1));
+        cache.evict(Index(1), two);
         assert_eq!(terms(&cache, 2, 9).map(|found| found.len()), Some(4));
-        cache.evict(Index(5));
+        cache.evict(Index(5), two);
         assert_eq!(terms(&cache, 4, 9).map(|found| found.len()), Some(2));
         assert_eq!(terms(&cache, 3, 9), None);
     }

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use quorate_raft::{
-    Append, Effects, EntryKind, EntryMeta, EntryRange, Event, Index, Io, Message, Mono, NodeId,
+    Append, Effects, EntryKind, EntryMeta, EntryRange, Event, Index, Io, IoToken, Message, NodeId,
     Notice, Origin, Reject, SnapshotMeta, Term, Verdict,
 };
 
@@ -17,6 +17,9 @@ use crate::{
 
 /// The most content of one [`Apply`], in bytes; a single larger entry goes alone.
 const APPLY_BYTES_MAX: u64 = 4 << 20;
+
+/// The most messages that wait for the disk. A good one keeps a handful waiting.
+const HELD_MAX: usize = 4_096;
 
 /// The content that an event brings along.
 #[derive(Clone, Copy)]
@@ -71,10 +74,6 @@ impl Group {
         if let Verdict::Rejected(why) = self.step_core(event, Content::Received(&entries), round) {
             self.refused(from, why, round);
         }
-        self.peers_heard.insert(from, round.now);
-        if self.core.view().leader == Some(from) {
-            self.leader_heard = round.now;
-        }
     }
 
     /// Once a round for each sender: it may send many.
@@ -118,7 +117,6 @@ impl Group {
         for send in effects.send.drain(..) {
             self.post(send, round);
         }
-        self.track_leader(round);
         for notice in effects.notices.drain(..) {
             self.take_note(notice, round);
         }
@@ -133,8 +131,10 @@ impl Group {
             self.reads.refuse(context, round.now.after(round.config.refused_read_pause_ns()));
         }
         let (group, term) = (self.id, self.core.view().term);
-        let orders = effects.snapshots.drain(..).map(|to| SnapshotOrder { group, to, term });
-        round.out.snapshots.extend(orders);
+        for to in effects.snapshots.drain(..) {
+            self.holds.begin(to, self.applied);
+            round.out.snapshots.push(SnapshotOrder { group, to, term });
+        }
     }
 
     fn persist(&mut self, io: Io, content: Content<'_>, round: &mut Round<'_>) {
@@ -175,56 +175,39 @@ impl Group {
         } else {
             Some(Vec::new())
         };
-        // Without its entries the message is lost, as any message may be; the log's error stops the node.
-        let Some(entries) = entries else { return };
+        // Without its entries the message is lost, as any message may be; an error of the log stops the node.
+        let Some(entries) = entries else {
+            if !round.out.unsent.contains(&to) {
+                round.out.unsent.push(to);
+            }
+            return;
+        };
         let message = message.map_entries(|_| entries);
         let message = PeerMessage::Raft { group: self.id, message };
         match after {
             None => round.out.send.push((to, message)),
-            Some(token) => self.held.push((token, to, message)),
+            Some(token) => self.hold(token, to, message),
         }
     }
 
-    fn track_leader(&mut self, round: &Round<'_>) {
-        match self.core.view().leader {
-            Some(leader) => {
-                self.leaderless_since = None;
-                if leader == round.config.raft.id {
-                    self.leader_heard = round.now;
-                }
-            }
-            None => {
-                self.leaderless_since.get_or_insert(self.leader_heard);
-            }
+    /// Keeps a message until its write is durable. Where a disk keeps very many waiting, the oldest is lost, as any may be.
+    fn hold(&mut self, token: IoToken, to: NodeId, message: PeerMessage) {
+        if self.held.len() >= HELD_MAX {
+            self.held.remove(0);
         }
+        self.held.push((token, to, message));
     }
 
     fn take_note(&mut self, notice: Notice, round: &mut Round<'_>) {
         if let Notice::RoleChanged { role, term, leader } = notice {
             let leads = self.leads();
+            self.holds.clear();
             self.proposals.unbind(leads, &mut round.answer(self.id));
             self.reads.hurry();
             round.out.roles.push(RoleChange { group: self.id, role, term, leader });
             return;
         }
-        if let Notice::QuorumLost { .. } = notice {
-            self.leaderless_since = Some(self.quorum_heard().min(round.now));
-        }
         round.out.notices.push((self.id, notice));
-    }
-
-    /// When a majority of voters, this node among them, was last heard.
-    fn quorum_heard(&self) -> Mono {
-        let view = self.core.view();
-        let heard = |voter: &NodeId| self.peers_heard.get(voter).copied().unwrap_or_default();
-        let others = view.membership.voters.iter().filter(|voter| **voter != view.id);
-        let mut times: Vec<Mono> = others.map(heard).collect();
-        times.sort_unstable_by(|one, other| other.cmp(one));
-        let needed_others = view.membership.voters.len() / 2;
-        needed_others
-            .checked_sub(1)
-            .and_then(|nth| times.get(nth).copied())
-            .unwrap_or(Mono(u64::MAX))
     }
 
     fn note_committed(&mut self, entry: &Entry, round: &mut Round<'_>) {
@@ -254,7 +237,7 @@ impl Group {
         Some(all)
     }
 
-    /// The first entries of `range`, at least one: from memory, else from the log. `None`: the log failed.
+    /// The first entries of `range`, at least one: from memory, else from the log. `None`: the log failed, or is being written.
     fn read_some(
         &self,
         range: EntryRange,
@@ -270,6 +253,7 @@ impl Group {
         let error = match round.log.read(self.id, stored, bytes_max) {
             Ok(entries) if !entries.is_empty() => return Some(entries),
             Ok(_) => unavailable,
+            Err(LogError::Busy) => return None,
             Err(error) => error,
         };
         round.out.fault.get_or_insert(error);

@@ -34,6 +34,8 @@ pub struct NodeConfig {
     pub snapshot_count: u64,
     /// How many entries stay before the state machine's durable index, for followers that lag a little.
     pub snapshot_catchup_entries: u64,
+    /// How much of the log stays for members that are being sent a snapshot, in bytes of content and 64 for each entry.
+    pub log_hold_bytes_max: u64,
     /// How much memory the flight recorder of each group takes, in bytes; 0: there is none, and nobody checks the core's
     /// invariants.
     pub flight_bytes_max: usize,
@@ -58,6 +60,7 @@ impl NodeConfig {
             apply_bytes_max: 64 << 20,
             snapshot_count: 10_000,
             snapshot_catchup_entries: 5_000,
+            log_hold_bytes_max: 128 << 20,
             flight_bytes_max: quorate_flight::RING_BYTES_DEFAULT,
         }
     }
@@ -65,16 +68,5 @@ impl NodeConfig {
     /// How long reads wait after the core refused their question.
     pub(crate) fn refused_read_pause_ns(&self) -> u64 {
         (self.raft.heartbeat_interval_ns / 8).max(1)
-    }
-
-    /// How long an election may take from the last word of the old leader to the first commit of the new one, when nothing
-    /// goes wrong: the longest wait (Raft paper 5.2, here twice the timeout) and some time for votes, disk and network.
-    pub(crate) fn election_ns(&self) -> u64 {
-        2 * self.raft.election_timeout_ns + self.raft.election_timeout_ns / 4
-    }
-
-    /// How long a request waits for a leader to appear, in nanoseconds.
-    pub(crate) fn leaderless_ns(&self) -> u64 {
-        2 * self.raft.election_timeout_ns
     }
 }

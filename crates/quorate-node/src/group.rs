@@ -5,9 +5,8 @@
 //!
 //! Invariants
 //! - `applied <= handed <= committed`; `handed` is what the state machine was given, and it is given everything once and in order.
-//! - `leaderless_since` is set exactly while the core knows no leader.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use quorate_flight::Recorder;
@@ -17,6 +16,7 @@ use quorate_raft::{
 
 use crate::cache::EntryCache;
 use crate::carry::Content;
+use crate::holds::{ENTRY_BYTES, Holds};
 use crate::inbox::Inbox;
 use crate::proposals::Proposals;
 use crate::reads::Reads;
@@ -45,12 +45,9 @@ pub(crate) struct Group {
     pub(crate) proposals: Proposals,
     pub(crate) inbox: Inbox,
     pub(crate) reads: Reads,
-    /// When the leader that is missing was last heard, not when it was missed.
-    pub(crate) leaderless_since: Option<Mono>,
-    /// When a leader was last heard, or last led here.
-    pub(crate) leader_heard: Mono,
-    /// When each peer was last heard.
-    pub(crate) peers_heard: BTreeMap<NodeId, Mono>,
+    pub(crate) holds: Holds,
+    /// The log is not looked at again before this much may be cut.
+    next_cut: Index,
     /// A full round was taken, and there is more.
     more: bool,
 }
@@ -77,7 +74,6 @@ impl Group {
         cache: EntryCache,
         recorder: Option<Recorder>,
         applied: Index,
-        now: Mono,
     ) -> Self {
         Self {
             id,
@@ -95,9 +91,8 @@ impl Group {
             proposals: Proposals::default(),
             inbox: Inbox::default(),
             reads: Reads::default(),
-            leaderless_since: Some(now),
-            leader_heard: now,
-            peers_heard: BTreeMap::new(),
+            holds: Holds::default(),
+            next_cut: Index(0),
             more: false,
         }
     }
@@ -115,8 +110,10 @@ impl Group {
             NodeEvent::Checkpointed { index, .. } => self.checkpoint = self.checkpoint.max(index),
             NodeEvent::IoDone { token, .. } => self.io_done(token, round),
             NodeEvent::Fault { fault, .. } => self.tell(Event::Fault(fault), round),
+            NodeEvent::Repaired { .. } => self.tell(Event::Repaired, round),
             NodeEvent::SnapshotSent { to, snapshot, .. } => {
                 let snapshot = snapshot.as_ref();
+                self.holds.sent(to, snapshot.map(|snapshot| snapshot.last.index));
                 self.tell(Event::SnapshotSent { to, snapshot }, round);
             }
             NodeEvent::SnapshotReceived { from, term, snapshot, .. } => {
@@ -135,7 +132,10 @@ impl Group {
         self.ask_for_reads(round);
         self.release_reads(round);
         self.cut_log(round);
-        self.cache.evict(self.applied.min(self.core.view().durable));
+        let durable = self.core.view().durable;
+        self.cache.evict(self.applied.min(durable), round.config.cache_bytes_max);
+        // A state machine that stands still must not keep all that is committed meanwhile in memory.
+        self.cache.evict(durable, round.config.cache_bytes_max + round.config.apply_bytes_max);
     }
 
     /// When to come back at the latest.
@@ -143,10 +143,10 @@ impl Group {
         if self.more {
             return Some(Mono(0));
         }
-        let follows = self.leaderless_since.is_none();
+        let follows = !self.is_leaderless();
         let question = self.reads.next_question().filter(|_| follows);
         let resend = self.proposals.resend_at().filter(|_| follows);
-        let expiry = self.oldest().map(|oldest| self.expires_at(oldest, config));
+        let expiry = self.oldest().map(|oldest| oldest.after(config.request_timeout_ns));
         [self.core.next_deadline(), question, resend, expiry].into_iter().flatten().min()
     }
 
@@ -156,13 +156,16 @@ impl Group {
         (view.role == Role::Leader).then_some(view.term)
     }
 
+    fn is_leaderless(&self) -> bool {
+        self.core.view().leader.is_none()
+    }
+
     fn wake(&mut self, round: &mut Round<'_>) {
         if self.core.next_deadline().is_some_and(|deadline| deadline <= round.now) {
             self.tell(Event::Wake, round);
         }
         if self.proposals.resend_at().is_some_and(|at| at <= round.now) {
-            self.proposals.rewind();
-            self.proposals.expect_ack_until(round.now.after(round.config.resend_ns));
+            self.proposals.take_for_lost(round.now);
         }
     }
 
@@ -209,7 +212,7 @@ impl Group {
             }
             PeerMessage::ForwardAck { term, incarnation, next, gap, .. } => {
                 if incarnation == round.config.incarnation {
-                    self.proposals.ack(term, next, gap);
+                    self.proposals.ack(round.now, term, next, gap);
                 }
             }
             PeerMessage::ServiceRequest { .. }
@@ -252,6 +255,8 @@ impl Group {
         self.tell(Event::IoDone { token }, round);
         let released = self.held.extract_if(.., |(after, _, _)| *after <= token);
         round.out.send.extend(released.map(|(_, to, message)| (to, message)));
+        // Nobody writes now: what could not be read meanwhile can be.
+        self.hand_over(round);
     }
 
     /// Gives the core an event that brings no content along.
@@ -305,23 +310,27 @@ impl Group {
         if !self.proposals.may_send_in(term) {
             return;
         }
-        self.proposals.admit(term, inbox_max, round.config.raft.inflight_bytes_max);
+        let window_bytes_max = round.config.raft.inflight_bytes_max;
+        self.proposals.admit(term, inbox_max, window_bytes_max);
+        if self.proposals.resend_at().is_none() {
+            self.proposals.expect_ack(round.now, round.config.resend_ns, window_bytes_max);
+        }
         let mut sent = false;
         while let Some((number, proposals)) =
-            self.proposals.transmit(batch_entries_max, batch_bytes_max)
+            self.proposals.transmit(round.now, batch_entries_max, batch_bytes_max)
         {
             let (group, incarnation) = (self.id, round.config.incarnation);
             let forward = PeerMessage::Forward { group, term, incarnation, number, proposals };
             round.out.send.push((leader, forward));
             sent = true;
         }
-        if sent || self.proposals.resend_at().is_none() {
-            self.proposals.expect_ack_until(round.now.after(round.config.resend_ns));
+        if sent {
+            self.proposals.expect_ack(round.now, round.config.resend_ns, window_bytes_max);
         }
     }
 
     fn ask_for_reads(&mut self, round: &mut Round<'_>) {
-        if self.leaderless_since.is_none() && self.reads.wants_to_ask(round.now) {
+        if !self.is_leaderless() && self.reads.wants_to_ask(round.now) {
             let again_at = round.now.after(round.config.resend_ns.max(1));
             let context = self.reads.ask(again_at);
             self.tell(Event::Read { context }, round);
@@ -339,28 +348,15 @@ impl Group {
         [self.proposals.oldest(), self.reads.oldest()].into_iter().flatten().min()
     }
 
-    fn expires_at(&self, arrived: Mono, config: &NodeConfig) -> Mono {
-        let timeout = arrived.after(config.request_timeout_ns);
-        match self.leaderless_since {
-            Some(since) => {
-                let patience = arrived.after(config.leaderless_ns());
-                timeout.min(patience.max(since.after(config.election_ns())))
-            }
-            None => timeout,
-        }
-    }
-
+    /// Answers what has waited for the time of a request. An election that goes on ends nothing before: what is in nobody's log
+    /// can wait for the next leader, and what may be in a log is perhaps about to be committed by it.
     fn expire(&mut self, round: &mut Round<'_>) {
-        let due = |group: &Self, oldest: Mono| group.expires_at(oldest, round.config) <= round.now;
-        if !self.oldest().is_some_and(|oldest| due(self, oldest)) {
+        let timeout_ns = round.config.request_timeout_ns;
+        if self.oldest().is_none_or(|oldest| oldest.after(timeout_ns) > round.now) {
             return;
         }
-        let leaderless_ns = round.config.leaderless_ns();
-        let leaderless = self
-            .leaderless_since
-            .is_some_and(|since| since.after(round.config.election_ns()) <= round.now);
-        let wait_ns = if leaderless { leaderless_ns } else { round.config.request_timeout_ns };
-        let limit = Mono(round.now.0.saturating_sub(wait_ns));
+        let limit = Mono(round.now.0.saturating_sub(timeout_ns));
+        let leaderless = self.is_leaderless();
         self.proposals.expire(limit, leaderless, &mut round.answer(self.id));
         let error = if leaderless { ProposeError::NoLeader } else { ProposeError::Timeout };
         let group = self.id;
@@ -375,12 +371,41 @@ impl Group {
         let NodeConfig { snapshot_count, snapshot_catchup_entries, .. } = *round.config;
         let upto =
             Index(self.checkpoint.min(self.applied).0.saturating_sub(snapshot_catchup_entries));
-        if upto > base && upto.0 - base.0 >= snapshot_count.saturating_sub(snapshot_catchup_entries)
-        {
-            self.cut_log_at(upto, round);
+        let due = upto.0.saturating_sub(base.0);
+        if upto <= base || due < snapshot_count.saturating_sub(snapshot_catchup_entries) {
+            return;
+        }
+        if upto >= self.next_cut || self.holds.is_empty() {
+            // Held back, it is looked at again when there is some more to drop.
+            self.next_cut = Index(upto.0 + (snapshot_count / CUT_LOOKS).max(1));
+            let upto = self.held_back(upto, round.config);
+            if upto > base {
+                self.cut_log_at(upto, round);
+            }
         }
     }
+
+    /// How far of `upto` the log may be cut while snapshots are on their way.
+    fn held_back(&mut self, upto: Index, config: &NodeConfig) -> Index {
+        let view = self.core.view();
+        let last = view.last.index;
+        let enough = Index(last.0.saturating_sub(config.snapshot_catchup_entries));
+        for peer in view.peers() {
+            self.holds.matched(peer.node, peer.match_index, enough);
+        }
+        while let Some(limit) = self.holds.limit().filter(|limit| *limit < upto) {
+            let kept_bytes = self.core.log_bytes(limit, last) + (last.0 - limit.0) * ENTRY_BYTES;
+            if kept_bytes <= config.log_hold_bytes_max {
+                return limit;
+            }
+            self.holds.give_up_first();
+        }
+        upto
+    }
 }
+
+/// While a log is held back, it is looked at this often for as many entries as pile up between two cuts.
+const CUT_LOOKS: u64 = 16;
 
 /// Proposals on their way into one `Propose`.
 struct Batch {

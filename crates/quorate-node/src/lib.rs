@@ -19,12 +19,14 @@ mod carry;
 mod config;
 mod envelope;
 mod group;
+mod holds;
 mod inbox;
 mod log_store;
 mod memory_log;
 mod node;
 mod node_effects;
 mod node_event;
+mod pace;
 mod peer_message;
 mod proposals;
 mod reads;
@@ -40,5 +42,6 @@ pub use node_effects::{
     SnapshotOrder,
 };
 pub use node_event::{NodeEvent, Proposal, Scope};
+pub use pace::Pace;
 pub use peer_message::{PeerMessage, SnapshotProgress};
 pub use start::{GroupStart, StateApart};

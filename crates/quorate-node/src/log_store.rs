@@ -96,6 +96,9 @@ pub enum LogError {
         /// How much was asked for.
         needed_bytes: u64,
     },
+    /// Somebody writes to the log, and nobody may read meanwhile: ask again once that write is done.
+    #[error("the log is being written")]
+    Busy,
     /// The log holds no such entry: it was dropped or never appended.
     #[error("group {group}: entry {index} is not in the log")]
     Unavailable {
@@ -126,7 +129,8 @@ pub trait LogStore: Send {
     /// Entries of `range` from its first on, as many as fit into `bytes_max` bytes of content but at least one.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`] when the first is not there; [`LogError::Corrupt`] rather than a wrong entry.
+    /// [`LogError::Unavailable`] when the first is not there; [`LogError::Corrupt`] rather than a wrong entry;
+    /// [`LogError::Busy`] while somebody writes.
     fn read(
         &mut self,
         group: GroupId,

@@ -154,12 +154,12 @@ fn recover_group(
         membership: first_membership,
         ..SnapshotMeta::default()
     });
-    let cache = EntryCache::new(next, config.cache_bytes_max);
+    let cache = EntryCache::new(next);
     let recovered = Recovered { hard_state: log.hard_state, base, entries: log.entries, applied };
     let core = Core::recover(config.raft.clone(), recovered, now, seed)?;
     let flight_bytes_max = config.flight_bytes_max;
     let recorder = (flight_bytes_max > 0).then(|| Recorder::new(flight_bytes_max));
-    Ok(Group::new(group, core, cache, recorder, applied.index, now))
+    Ok(Group::new(group, core, cache, recorder, applied.index))
 }
 
 /// The group an event is for; `None`: all of them.
@@ -180,6 +180,7 @@ fn event_group(event: &NodeEvent) -> Option<GroupId> {
         | NodeEvent::Checkpointed { group, .. }
         | NodeEvent::IoDone { group, .. }
         | NodeEvent::Fault { group, .. }
+        | NodeEvent::Repaired { group }
         | NodeEvent::SnapshotSent { group, .. }
         | NodeEvent::SnapshotReceived { group, .. }
         | NodeEvent::TransferLeader { group, .. } => Some(*group),

@@ -13,7 +13,8 @@ use crate::{Entry, LogError, LogRecord, PeerMessage};
 /// 1. send everything in `send`; nothing in it waits for the disk (the node holds back what does);
 /// 2. hand `apply` to the state machine, in order; it is all durable in this node's log;
 /// 3. append all of `io` to the log in one call, sync once, and give [`NodeEvent::IoDone`](crate::NodeEvent::IoDone) for
-///    [`NodeEffects::tokens`]. Before an [`NodeIo::Install`] is appended, the state machine is the snapshot, durably;
+///    [`NodeEffects::tokens`]. It may be gathered over several rounds, if its order is kept. Before an [`NodeIo::Install`] is
+///    appended, the state machine is the snapshot, durably;
 /// 4. give the answers;
 /// 5. if `fault` is set, stop: the log is not readable.
 ///
@@ -30,6 +31,9 @@ pub struct NodeEffects {
     pub answers: Vec<Answer>,
     /// Reads that are over.
     pub reads: Vec<ReadAnswer>,
+    /// Peers that an append did not leave for, since the log could not be read while it is written: they are owed a
+    /// [`NodeEvent::PeerDown`](crate::NodeEvent::PeerDown), as for any message that is lost.
+    pub unsent: Vec<NodeId>,
     /// Peers that need a snapshot.
     pub snapshots: Vec<SnapshotOrder>,
     /// Changes of role, in order.
@@ -52,6 +56,7 @@ impl NodeEffects {
         self.apply.clear();
         self.answers.clear();
         self.reads.clear();
+        self.unsent.clear();
         self.snapshots.clear();
         self.roles.clear();
         self.notices.clear();
@@ -62,14 +67,7 @@ impl NodeEffects {
 
     /// The newest token of each group in `io`.
     pub fn tokens(&self) -> Vec<(GroupId, IoToken)> {
-        let mut tokens: Vec<(GroupId, IoToken)> = Vec::new();
-        for (group, token) in self.io.iter().filter_map(NodeIo::token) {
-            match tokens.iter_mut().find(|(known, _)| *known == group) {
-                Some((_, newest)) => *newest = token,
-                None => tokens.push((group, token)),
-            }
-        }
-        tokens
+        NodeIo::newest_tokens(&self.io)
     }
 }
 
@@ -121,6 +119,18 @@ pub enum NodeIo {
 }
 
 impl NodeIo {
+    /// The newest token of each group in `io`.
+    pub fn newest_tokens(io: &[Self]) -> Vec<(GroupId, IoToken)> {
+        let mut tokens: Vec<(GroupId, IoToken)> = Vec::new();
+        for (group, token) in io.iter().filter_map(Self::token) {
+            match tokens.iter_mut().find(|(known, _)| *known == group) {
+                Some((_, newest)) => *newest = token,
+                None => tokens.push((group, token)),
+            }
+        }
+        tokens
+    }
+
     /// The record that the log takes.
     pub fn record(&self) -> LogRecord<'_> {
         match self {
@@ -182,10 +192,10 @@ pub enum ProposeError {
     /// The queues are full, or the state machine is too far behind.
     #[error("too many requests")]
     Overloaded,
-    /// There has been no leader for two election timeouts; it was never proposed.
+    /// Its time is up, and there is no leader; it was never proposed.
     #[error("no leader")]
     NoLeader,
-    /// It went to a leader that is gone, and there has been no other for two election timeouts.
+    /// Its time is up. It went to a leader that is gone, and there is no other.
     #[error("the leader was lost with the proposal")]
     LeaderLost,
     /// It was bound to a leadership that is over, and has no effect.

@@ -69,6 +69,11 @@ pub enum NodeEvent {
         /// How.
         fault: Fault,
     },
+    /// The disk that failed works again, and lost nothing.
+    Repaired {
+        /// Whose log.
+        group: GroupId,
+    },
     /// A snapshot that was ordered has been sent whole, or has not.
     SnapshotSent {
         /// Whose.

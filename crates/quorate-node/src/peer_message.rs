@@ -120,4 +120,20 @@ impl PeerMessage {
             | Self::SnapshotAck { .. } => true,
         }
     }
+
+    /// How much content it carries, in bytes: what is worth counting of its size.
+    pub fn content_bytes(&self) -> u64 {
+        let sum = |sizes: &mut dyn Iterator<Item = usize>| sizes.sum::<usize>() as u64;
+        match self {
+            Self::Raft { message: Message::AppendEntries { entries, .. }, .. } => {
+                sum(&mut entries.iter().map(|entry| entry.payload.len()))
+            }
+            Self::Forward { proposals, .. } => sum(&mut proposals.iter().map(Bytes::len)),
+            Self::SnapshotChunk { data, .. } => data.len() as u64,
+            Self::ServiceRequest { body, .. } | Self::ServiceReply { body, .. } => {
+                body.len() as u64
+            }
+            Self::Raft { .. } | Self::ForwardAck { .. } | Self::SnapshotAck { .. } => 0,
+        }
+    }
 }

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use quorate_raft::{Mono, Term};
 
-use crate::{Proposal, ProposeError, Scope};
+use crate::{Pace, Proposal, ProposeError, Scope};
 
 #[derive(Clone, Debug)]
 struct Waiting {
@@ -45,12 +45,19 @@ pub(crate) struct Proposals {
     acked: u64,
     /// Everything before this number is on its way.
     transmitted: u64,
+    /// Everything before this number has been, at least once.
+    furthest: u64,
     /// The gap that was last filled, so that many complaints about one gap cause one resend.
     filled_gap: Option<u64>,
     answered: usize,
     bytes: u64,
     resend_at: Option<Mono>,
+    /// How much is on its way at a time; `None` until something was.
+    pace: Option<Pace>,
 }
+
+/// The content that is forwarded at a time, at first and at least, in bytes. Beyond it, acknowledgements let it grow.
+const WINDOW_BYTES: (u64, u64) = (1 << 20, 64 << 10);
 
 /// What did not get through, with the reason.
 pub(crate) type OnAnswer<'a> = &'a mut dyn FnMut(u64, ProposeError);
@@ -103,13 +110,19 @@ impl Proposals {
         self.move_to_sent(count, term);
     }
 
-    /// The next message of those to be forwarded: the first one's number, and as many as have `bytes_max` bytes.
+    /// The next message of those to be forwarded: the first one's number, and as many as have `bytes_max` bytes. `None` while as
+    /// much is on its way as the link is known to carry.
     pub(crate) fn transmit(
         &mut self,
+        now: Mono,
         entries_max: usize,
         bytes_max: u64,
     ) -> Option<(u64, Vec<Bytes>)> {
         let number = self.transmitted.max(self.base);
+        let window = self.pace.as_ref().map_or(u64::MAX, Pace::window);
+        if self.bytes_on_the_way(number) >= window {
+            return None;
+        }
         let skip = usize::try_from(number - self.base).ok()?;
         let mut bytes = 0;
         let next = self.sent.iter().skip(skip).take(entries_max).enumerate();
@@ -120,6 +133,12 @@ impl Proposals {
         let proposals: Vec<_> =
             fitting.map(|(_, waiting)| waiting.proposal.payload.clone()).collect();
         self.transmitted = number + proposals.len() as u64;
+        if self.transmitted > self.furthest
+            && let Some(pace) = &mut self.pace
+        {
+            pace.sent(now, self.transmitted);
+            self.furthest = self.transmitted;
+        }
         (!proposals.is_empty()).then_some((number, proposals))
     }
 
@@ -133,9 +152,28 @@ impl Proposals {
         self.resend_at.filter(|_| self.is_unacked())
     }
 
-    /// From now on, until `at`, an acknowledgement is expected.
-    pub(crate) fn expect_ack_until(&mut self, at: Mono) {
-        self.resend_at = Some(at);
+    /// From now on an acknowledgement is expected, for as long as the link is known to take, but at least `least_ns`.
+    pub(crate) fn expect_ack(&mut self, now: Mono, least_ns: u64, window_bytes_max: u64) {
+        let bounds = (WINDOW_BYTES.1.min(window_bytes_max), window_bytes_max);
+        let first = WINDOW_BYTES.0.min(window_bytes_max);
+        let pace = self.pace.get_or_insert_with(|| Pace::new(first, bounds, least_ns));
+        self.resend_at = Some(now.after(pace.wait_ns()));
+    }
+
+    /// There was no acknowledgement: what is not acknowledged is sent again, less at a time.
+    pub(crate) fn take_for_lost(&mut self, now: Mono) {
+        self.rewind();
+        if let Some(pace) = &mut self.pace {
+            pace.lost();
+            self.resend_at = Some(now.after(pace.wait_ns()));
+        }
+    }
+
+    /// How much content before `end` is on its way and not acknowledged, in bytes.
+    fn bytes_on_the_way(&self, end: u64) -> u64 {
+        let place = |number: u64| usize::try_from(number.saturating_sub(self.base)).unwrap_or(0);
+        let (from, to) = (place(self.acked), place(end).min(self.sent.len()));
+        self.sent.range(from.min(to)..to).map(Waiting::bytes).sum()
     }
 
     /// What is not acknowledged is on its way no more.
@@ -145,11 +183,17 @@ impl Proposals {
     }
 
     /// The leader of `term` has everything before `next`. Says whether something must be forwarded again.
-    pub(crate) fn ack(&mut self, term: Term, next: u64, gap: bool) -> bool {
+    pub(crate) fn ack(&mut self, now: Mono, term: Term, next: u64, gap: bool) -> bool {
         if term != self.sent_term || next > self.end() {
             return false;
         }
         let fill = gap && self.filled_gap != Some(next) && next >= self.acked;
+        if next > self.acked
+            && let Some(pace) = &mut self.pace
+        {
+            pace.acked(now, next);
+            self.resend_at = Some(now.after(pace.wait_ns()));
+        }
         self.acked = self.acked.max(next);
         if fill {
             self.transmitted = self.acked;
@@ -261,9 +305,10 @@ impl Proposals {
     }
 
     fn forget_numbers(&mut self) {
-        (self.base, self.acked, self.transmitted) = (0, 0, 0);
+        (self.base, self.acked, self.transmitted, self.furthest) = (0, 0, 0, 0);
         self.filled_gap = None;
         self.resend_at = None;
+        self.pace = None;
     }
 
     fn pop_sent(&mut self) {
@@ -287,6 +332,7 @@ mod tests {
     use super::*;
 
     const ANYWHERE: Scope = Scope::Anywhere;
+    const NOW: Mono = Mono(0);
 
     fn filled(sequences: std::ops::Range<u64>) -> Proposals {
         let mut proposals = Proposals::default();
@@ -302,7 +348,7 @@ mod tests {
     }
 
     fn transmitted(proposals: &mut Proposals) -> Option<(u64, Vec<u8>)> {
-        let (number, payloads) = proposals.transmit(100, 100)?;
+        let (number, payloads) = proposals.transmit(NOW, 100, 100)?;
         Some((number, payloads.iter().map(|payload| payload[0]).collect()))
     }
 
@@ -322,16 +368,40 @@ mod tests {
         proposals.admit(Term(2), 3, 100);
         assert_eq!(transmitted(&mut proposals), Some((0, vec![1, 2, 3])));
         assert_eq!(transmitted(&mut proposals), None);
-        proposals.ack(Term(2), 1, false);
+        proposals.ack(NOW, Term(2), 1, false);
         proposals.admit(Term(2), 100, 100);
         assert_eq!(transmitted(&mut proposals), Some((3, vec![4])));
-        assert!(proposals.ack(Term(2), 1, true));
-        assert!(!proposals.ack(Term(2), 1, true), "one gap is filled once");
+        assert!(proposals.ack(NOW, Term(2), 1, true));
+        assert!(!proposals.ack(NOW, Term(2), 1, true), "one gap is filled once");
         assert_eq!(transmitted(&mut proposals), Some((1, vec![2, 3, 4])));
         proposals.rewind();
         assert_eq!(transmitted(&mut proposals), Some((1, vec![2, 3, 4])));
-        proposals.ack(Term(2), 4, false);
+        proposals.ack(NOW, Term(2), 4, false);
         assert!(!proposals.is_unacked());
+    }
+
+    #[test]
+    fn what_a_slow_link_does_not_acknowledge_is_sent_again_later_and_less_at_a_time() {
+        let mut proposals = Proposals::default();
+        for sequence in 0..100 {
+            let payload = Bytes::from(vec![7; 100 << 10]);
+            proposals.push(Proposal { sequence, payload, scope: ANYWHERE }, NOW);
+        }
+        proposals.admit(Term(2), 1_000, 16 << 20);
+        proposals.expect_ack(NOW, 200, 16 << 20);
+        let sent = |proposals: &mut Proposals| {
+            let messages = std::iter::from_fn(|| proposals.transmit(NOW, 1, 1 << 20));
+            messages.count()
+        };
+        assert_eq!(sent(&mut proposals), 11, "a mebibyte at first, and not all ten");
+        for (at, again, next) in [(200, 6, 600), (600, 3, 1_400), (1_400, 2, 3_000)] {
+            assert_eq!(proposals.resend_at(), Some(Mono(at)));
+            proposals.take_for_lost(Mono(at));
+            assert_eq!((sent(&mut proposals), proposals.resend_at()), (again, Some(Mono(next))));
+        }
+        proposals.ack(Mono(2_000), Term(2), 2, false);
+        assert_eq!(proposals.resend_at(), Some(Mono(3_600)));
+        assert_eq!(sent(&mut proposals), 2);
     }
 
     #[test]
@@ -339,8 +409,8 @@ mod tests {
         let mut proposals = filled(1..3);
         proposals.admit(Term(2), 100, 100);
         transmitted(&mut proposals);
-        assert!(!proposals.ack(Term(3), 0, true));
-        assert!(!proposals.ack(Term(2), 9, true));
+        assert!(!proposals.ack(NOW, Term(3), 0, true));
+        assert!(!proposals.ack(NOW, Term(2), 9, true));
         assert!(proposals.is_unacked());
     }
 
@@ -385,7 +455,7 @@ mod tests {
         assert_eq!(proposals.oldest(), Some(Mono(20)));
         proposals.rewind();
         assert_eq!(transmitted(&mut proposals), Some((0, vec![1, 2])));
-        proposals.ack(Term(2), 2, false);
+        proposals.ack(NOW, Term(2), 2, false);
         assert_eq!(proposals.len(), 3);
         let expired = answers(|answer| proposals.expire(Mono(30), true, answer));
         assert_eq!(expired, [(2, ProposeError::LeaderLost), (3, ProposeError::NoLeader)]);

@@ -118,7 +118,10 @@ impl Line<'_> {
         peer.paused = false;
         match peer.state {
             ProgressState::Snapshot => {}
-            ProgressState::Probe => self.append(peer, turn),
+            // Without entries: those of the append that was not answered may still be on their way over a slow link.
+            ProgressState::Probe => {
+                peer.paused = self.send_range(peer, EntryRange::empty_at(peer.next_index), turn);
+            }
             ProgressState::Replicate => {
                 self.send_range(peer, EntryRange::empty_at(peer.next_index), turn);
             }

@@ -71,6 +71,11 @@ impl Core {
         self.log.terms()
     }
 
+    /// How much content the entries behind `from` up to `upto` have, in bytes. Takes time in proportion to their number.
+    pub fn log_bytes(&self, from: Index, upto: Index) -> u64 {
+        self.log.bytes_between(from, upto)
+    }
+
     /// What this member knows now.
     pub fn view(&self) -> View<'_> {
         let lead = match &self.state {

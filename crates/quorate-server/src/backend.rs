@@ -75,7 +75,7 @@ impl Backend for Handle {
             return Ok(());
         }
         let slot = Slot::here();
-        self.0.raft.put(RaftInput::Read(Waiter::Task(Arc::clone(&slot))));
+        self.0.read(Waiter::Task(Arc::clone(&slot)));
         Wait(slot).await
     }
 
@@ -95,7 +95,7 @@ impl Backend for Handle {
 
     async fn raft(&self) -> Result<RaftResponse, ServerError> {
         let slot = Slot::here();
-        self.0.raft.put(RaftInput::Inspect(Waiter::Task(Arc::clone(&slot))));
+        self.0.inspect(Waiter::Task(Arc::clone(&slot)));
         Wait(slot).await
     }
 
@@ -254,12 +254,9 @@ impl Handle {
             if answer != Answer::TryAgain {
                 return Ok(answer);
             }
-            let leaderless_max = 2 * self.0.config.election_timeout;
-            if self.leaderless_for().is_some_and(|lasted| lasted > leaderless_max) {
-                return Err(ServerError::NoLeader);
-            }
             if clock.now() >= deadline {
-                return Err(ServerError::Timeout);
+                let leaderless = self.leaderless_for().is_some();
+                return Err(if leaderless { ServerError::NoLeader } else { ServerError::Timeout });
             }
             clock.sleep_until(clock.now().after(nanoseconds(ASK_AGAIN_AFTER))).await;
         }
@@ -273,7 +270,8 @@ impl Handle {
                 let filled = Arc::clone(&slot);
                 call.clone()
                     .serve(&self.0, move |answer| filled.fill(answer, &mut WakeBatch::default()));
-                Wait(slot).await
+                let answer = self.0.clock.before(deadline, Wait(slot)).await;
+                answer.unwrap_or(Answer::TryAgain)
             }
             Some(leader) => self.ask_other(leader, call, deadline).await,
         }

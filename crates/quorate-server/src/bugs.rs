@@ -16,6 +16,12 @@ pub enum Bug {
     CheckpointUnsynced,
     /// Leases are not read again from a snapshot that was installed.
     LeasesNotReloaded,
+    /// A request is refused at once while there is no leader. Ours, after two election timeouts.
+    RefusedWithoutLeader,
+    /// The Raft side stands still while a batch is written. Ours: one thread did both.
+    RaftWaitsForDisk,
+    /// The Raft side stands still while the state machine becomes a snapshot. Ours.
+    DeafWhileInstalling,
     /// A member that believes to lead answers linearizable reads without asking anybody.
     ReadUnconfirmed,
     /// After a crash in an install, the log's end is compared with the new state's by index alone. Ours.

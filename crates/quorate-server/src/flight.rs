@@ -101,11 +101,11 @@ mod tests {
         let (vfs, now) = (Arc::new(MemoryVfs::new()), Arc::new(AtomicU64::new(1)));
         let mut server = testing::started(&vfs, &now, ServerConfig::default());
         for _ in 0..5 {
-            server.raft.round().unwrap();
+            server.turn().unwrap();
             now.fetch_add(1_000_000, SeqCst);
         }
         server.handle.keep_recording();
-        server.raft.round().unwrap();
+        server.turn().unwrap();
         assert!(steps_of(&vfs, "-asked.flight") >= 2, "it was elected and its write was done");
     }
 
@@ -114,7 +114,8 @@ mod tests {
         let (vfs, now) = (Arc::new(MemoryVfs::new()), Arc::new(AtomicU64::new(1)));
         let mut server = testing::started(&vfs, &now, ServerConfig::default());
         vfs.set_faults(Faults { fail_sync: Some(0), ..Faults::default() });
-        server.raft.round().unwrap_err();
+        server.turn().unwrap();
+        server.turn().unwrap_err();
         assert!(steps_of(&vfs, "-disk.flight") >= 1);
     }
 
@@ -122,7 +123,7 @@ mod tests {
     fn a_recording_is_kept_when_the_raft_side_panics() {
         let (vfs, now) = (Arc::new(MemoryVfs::new()), Arc::new(AtomicU64::new(1)));
         let mut server = testing::started(&vfs, &now, ServerConfig::default());
-        server.raft.round().unwrap();
+        server.turn().unwrap();
         let outcome = catch_unwind(AssertUnwindSafe(move || {
             let _raft = server.raft;
             panic!("as planned");

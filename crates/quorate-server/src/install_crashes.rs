@@ -99,10 +99,10 @@ fn append(term: u64, prev: EntryId, entries: Vec<Entry>, commit: u64) -> PeerMes
     PeerMessage::Raft { group: GROUP, message }
 }
 
-/// Both sides take turns until nothing waits.
+/// All sides take turns until nothing waits.
 fn settle(server: &mut Started) -> anyhow::Result<()> {
-    while server.raft.is_ready() || server.apply.is_ready() {
-        server.raft.round()?;
+    while server.raft.is_ready() || server.log.is_ready() || server.apply.is_ready() {
+        server.turn()?;
         server.apply.round()?;
     }
     Ok(())

@@ -1,17 +1,18 @@
 //! One member of a cluster behind its sockets: everything a server does, but for threads, sockets and the system's clock.
 //!
-//! A server has three sides, each with a queue in front, and each to be driven by somebody:
+//! A server has four sides, each with a queue in front, and each to be driven by somebody:
 //!
 //! | Side | Owns | Turns |
 //! |---|---|---|
-//! | [`RaftLoop`] | the node, the log | what peers, clients, the disk and time bring into messages, records and answers |
+//! | [`RaftLoop`] | the node | what peers, clients, the disk and time bring into messages, records and answers |
+//! | [`LogLoop`] | the log, while it writes | records into durable ones |
 //! | [`ApplyLoop`] | the state machine | committed entries into state, watch events and answers |
 //! | [`Keeper`] | the clock's work of a leader | time into ends of leases and compactions |
 //!
 //! A write goes client → raft → (log and peers at once) → apply → client: three hand-overs, each of which takes along all
 //! that gathered. A linearizable read goes client → raft → client. A serializable one stays where it is.
 //!
-//! The binary gives each side a thread that waits and takes turns. The simulator gives them none: it calls
+//! The binary gives the sides threads that wait and take turns. The simulator gives them none: it calls
 //! [`RaftLoop::round`] and its like one after another in an order that a seed decides, moves the [`Clock`] by hand, carries
 //! [`Peers`]' messages itself and runs [`Jobs`] when it likes. Both run the same code. Clients are served by
 //! [`Handle`], which is the backend of `quorate-etcd`.
@@ -38,6 +39,8 @@ mod inspect;
 #[cfg(test)]
 mod install_crashes;
 mod keeper;
+mod log_loop;
+mod log_writer;
 mod lower;
 mod peers;
 mod pending;
@@ -67,6 +70,7 @@ pub use config::{AutoCompaction, QUOTA_BYTES_DEFAULT, ServerConfig};
 pub use held::Held;
 pub use identity::{Identity, MemberConfig};
 pub use keeper::{Keeper, TICK};
+pub use log_loop::LogLoop;
 pub use lower::LowerLimits;
 pub use ports::{Job, Jobs, Outside, Peers, Turns, Unbroken};
 pub use raft_loop::RaftLoop;

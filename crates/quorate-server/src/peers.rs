@@ -7,7 +7,9 @@ use quorate_node::{NodeEvent, PeerMessage};
 use quorate_raft::NodeId;
 
 use crate::{
-    Handle, services,
+    Handle,
+    inbox::Source,
+    services,
     shared::{RaftInput, Shared},
     snapshots::{ReceivedChunk, Snapshots},
 };
@@ -46,7 +48,10 @@ impl Handle {
 fn take_message(shared: &Arc<Shared>, from: NodeId, message: PeerMessage) {
     match message {
         PeerMessage::Raft { .. } | PeerMessage::Forward { .. } | PeerMessage::ForwardAck { .. } => {
-            shared.raft.put(RaftInput::Event(NodeEvent::Peer { from, message }));
+            let bytes = message.content_bytes();
+            let input = RaftInput::Event(NodeEvent::Peer { from, message });
+            // Lost, as on the way: the peer sends again what matters.
+            let _ = shared.raft.offer(Source::Peer, input, bytes);
         }
         PeerMessage::ServiceRequest { body, .. } if body.first() == Some(&INTRODUCTION) => {
             learn(shared, from, body);

@@ -50,8 +50,8 @@ fn boot(vfs: Arc<dyn Vfs>, root: &Path) -> anyhow::Result<(Started, Arc<AtomicU6
 }
 
 fn settle(server: &mut Started) -> anyhow::Result<()> {
-    while server.raft.is_ready() || server.apply.is_ready() {
-        server.raft.round()?;
+    while server.raft.is_ready() || server.log.is_ready() || server.apply.is_ready() {
+        server.turn()?;
         server.apply.round()?;
     }
     Ok(())

@@ -1,25 +1,29 @@
-//! The Raft side: owns the node and the log.
+//! The Raft side: owns the node.
 //!
-//! A round takes everything that waits, lets the node decide, sends what may leave at once, and then writes the log with one call
-//! and one sync; meanwhile the peers already work on the same entries, and the next round's requests gather. There are no
+//! A round takes everything that waits, lets the node decide, sends what may leave at once, and then gives the log side what is to
+//! be durable, one batch at a time; meanwhile the peers already work on the same entries, and the next batch gathers. There are no
 //! batch timers.
 //!
-//! Order of durability, which `carry_out` keeps: messages that promise something are held back inside the node until its log is
-//! synced and the node was told; entries go to the state machine only when they are durable here.
+//! Order of durability: messages that promise something are held back inside the node until their batch is synced and the node
+//! was told; entries go to the state machine only when they are durable here. The record of a snapshot's install, and whatever
+//! comes after it, is written only when the state machine is that snapshot, durably. Neither a write nor an install keeps this
+//! side from its other work.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use quorate_etcd::backend::ServerError;
-use quorate_node::{LogRecord, LogStore, Node, NodeEffects, NodeEvent, NodeIo, ReadAnswer};
-use quorate_proto::inspect::RaftResponse;
-use quorate_raft::{Broken, GroupId, Index, IoToken, Mono, NodeId, Notice, Role, Term, View};
+use quorate_node::{Node, NodeEffects, NodeEvent, NodeIo, ReadAnswer};
+use quorate_raft::{Broken, Index, Mono, NodeId, Notice, Role, Term, View};
 use quorate_storage::Wal;
 
+#[cfg(feature = "breakable")]
+use crate::log_loop::LogJob;
 use crate::{
+    bugs::Bug,
     clock::nanoseconds,
     flight::{self, Reason},
-    inspect,
+    inspect::Inspectors,
+    log_writer::LogWriter,
     pending::Waiter,
     shared::{ApplyInput, GROUP, RaftInput, Shared, server_error},
     slot::WakeBatch,
@@ -29,23 +33,22 @@ use crate::{
 /// This many entries behind, the node wants to hear of each step the state machine makes.
 const LAG_WATCHED: u64 = 64;
 
+/// How much longer than a request may take the state machine has to answer what is committed.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// The Raft side.
 pub struct RaftLoop {
     shared: Arc<Shared>,
     node: Node,
-    log: Wal,
+    log: LogWriter,
     effects: NodeEffects,
     inputs: Vec<RaftInput>,
-    /// Durable since the last round.
-    done: Vec<(GroupId, IoToken)>,
     reads: BTreeMap<u64, Vec<Waiter<()>>>,
     reads_begun: u64,
-    /// Who asks what this side knows, once a round's decisions are durable.
-    inspectors: Vec<Waiter<RaftResponse>>,
+    /// Who asks what this side knows.
+    inspectors: Inspectors,
     told_applied: u64,
     unreachable: Vec<NodeId>,
-    /// What is to be made durable once the state machine is the snapshot that goes with it. Everything else waits.
-    installing: Option<NodeEffects>,
     /// When to end, once it was asked for.
     end_at: Option<Mono>,
 }
@@ -70,16 +73,14 @@ impl RaftLoop {
         Self {
             shared,
             node,
-            log,
+            log: LogWriter::new(log),
             effects: NodeEffects::default(),
             inputs: Vec::new(),
-            done: Vec::new(),
             reads: BTreeMap::new(),
             reads_begun: 0,
-            inspectors: Vec::new(),
+            inspectors: Inspectors::default(),
             told_applied,
             unreachable: Vec::new(),
-            installing: None,
             end_at: None,
         }
     }
@@ -91,14 +92,33 @@ impl RaftLoop {
 
     /// When a round is due at the latest.
     pub fn next_deadline(&self) -> Option<Mono> {
-        let node = self.installing.is_none().then(|| self.node.next_deadline()).flatten();
-        node.into_iter().chain(self.end_at).min()
+        if self.stands_still() {
+            return None;
+        }
+        let inspectors = self.inspectors.next_deadline(self.shared.request_timeout());
+        let pending = self.shared.pending.oldest().map(|since| since.after(self.patience_ns()));
+        [self.node.next_deadline(), inspectors, pending, self.end_at].into_iter().flatten().min()
     }
 
     /// Whether a round has something to do now.
     pub fn is_ready(&self) -> bool {
         let due = || self.next_deadline().is_some_and(|due| due <= self.shared.clock.now());
-        self.goes_on() || !self.shared.raft.is_empty() || due()
+        let has_work = || self.must_hear_of_applied() || !self.shared.raft.is_empty() || due();
+        !self.stands_still() && has_work()
+    }
+
+    /// Whether this build makes the mistake of waiting for the disk or the state machine, and does now.
+    fn stands_still(&self) -> bool {
+        let (log, shared) = (&self.log, &self.shared);
+        let writes = shared.makes(Bug::RaftWaitsForDisk) && shared.log.is_ready();
+        let is_done = |input: &RaftInput| matches!(input, RaftInput::Installed);
+        let installs = shared.makes(Bug::DeafWhileInstalling) && log.is_installing();
+        writes || (installs && !shared.raft.any(is_done))
+    }
+
+    /// Whether the state machine is becoming a snapshot that the log does not know of yet.
+    pub fn is_installing(&self) -> bool {
+        self.log.is_installing()
     }
 
     /// The term of the log's entry at `index`, if the core knows it.
@@ -110,14 +130,9 @@ impl RaftLoop {
         Some(run.map_or(view.base.term, |first| first.term))
     }
 
-    /// Whether the state machine is becoming a snapshot that the log does not know of yet.
-    pub fn is_installing(&self) -> bool {
-        self.installing.is_some()
-    }
-
     /// Blocks until a round has something to do.
     pub fn wait(&mut self) {
-        if !self.goes_on() {
+        if !self.must_hear_of_applied() {
             let until = self.next_deadline().and_then(|due| self.shared.clock.instant(due));
             self.shared.raft.wait(until);
         }
@@ -133,7 +148,7 @@ impl RaftLoop {
         self.node.recording(GROUP)
     }
 
-    /// Takes everything that waits, decides, and makes it durable. Whether it was told to stop, and has.
+    /// Takes everything that waits, decides, and gives the log side what is to be durable. Whether it was told to stop, and has.
     ///
     /// # Errors
     /// The log failed; which file, where and how. Or an invariant of the core does not hold. Final; what the core was told before is
@@ -148,34 +163,15 @@ impl RaftLoop {
     }
 
     fn take_round(&mut self) -> anyhow::Result<bool> {
-        if !self.take_inputs()? {
-            return Ok(false);
-        }
+        let mut inputs = std::mem::take(&mut self.inputs);
+        self.shared.raft.take(&mut inputs);
+        self.inputs = inputs;
         let now = self.shared.clock.now();
-        self.step_all(now);
+        self.end_waits(now);
+        self.step_all(now)?;
         self.carry_out(now)?;
-        self.show()?;
+        self.show(now)?;
         Ok(self.end_at.is_some_and(|end| end <= now || self.is_dispensable()))
-    }
-
-    /// Takes what waits. Whether the node may hear of it: not while the state machine becomes a snapshot.
-    fn take_inputs(&mut self) -> anyhow::Result<bool> {
-        let mut new = Vec::new();
-        let into = if self.inputs.is_empty() { &mut self.inputs } else { &mut new };
-        self.shared.raft.take(into);
-        self.inputs.append(&mut new);
-        let Some(mut effects) = self.installing.take() else { return Ok(true) };
-        if !self.inputs.iter().any(|input| matches!(input, RaftInput::Installed)) {
-            self.installing = Some(effects);
-            return Ok(false);
-        }
-        self.persist(&mut effects)?;
-        Ok(true)
-    }
-
-    /// Whether there is more to do without anything new.
-    fn goes_on(&self) -> bool {
-        self.installing.is_none() && (!self.done.is_empty() || self.must_hear_of_applied())
     }
 
     /// Whether more is applied than the node knows, and it waits for that. If it waits in vain, the apply thread will call.
@@ -187,12 +183,21 @@ impl RaftLoop {
         waits && self.shared.standing.want_applied(self.told_applied)
     }
 
-    fn step_all(&mut self, now: Mono) {
-        let mut done = std::mem::take(&mut self.done);
-        for (group, token) in done.drain(..) {
-            self.step(now, NodeEvent::IoDone { group, token });
+    /// How long a proposal may wait: a little longer than the node keeps it, which knows better what became of it.
+    fn patience_ns(&self) -> u64 {
+        nanoseconds(self.shared.request_timeout() + GRACE)
+    }
+
+    /// Ends the waits for a state machine that stands still.
+    fn end_waits(&self, now: Mono) {
+        let limit = now.0.checked_sub(self.patience_ns());
+        let oldest = self.shared.pending.oldest();
+        if let Some(limit) = limit.map(Mono).filter(|limit| oldest.is_some_and(|at| at <= *limit)) {
+            self.shared.pending.expire(limit, &mut WakeBatch::default());
         }
-        self.done = done;
+    }
+
+    fn step_all(&mut self, now: Mono) -> anyhow::Result<()> {
         self.tell_applied(now);
         let mut waiters = Vec::new();
         let mut inputs = std::mem::take(&mut self.inputs);
@@ -204,8 +209,14 @@ impl RaftLoop {
                 }
                 RaftInput::Event(event) => self.step(now, event),
                 RaftInput::Read(waiter) => waiters.push(waiter),
-                RaftInput::Inspect(waiter) => self.inspectors.push(waiter),
-                RaftInput::Applied | RaftInput::Installed => {}
+                RaftInput::Inspect(waiter) => self.inspectors.push(now, waiter),
+                RaftInput::Written(written) => {
+                    for (group, token) in self.log.take_back(*written)? {
+                        self.step(now, NodeEvent::IoDone { group, token });
+                    }
+                }
+                RaftInput::Applied => {}
+                RaftInput::Installed => self.log.installed(),
                 RaftInput::KeepRecording => self.keep_recording_beside(),
                 RaftInput::Stop => self.begin_to_stop(now),
             }
@@ -219,6 +230,7 @@ impl RaftLoop {
             self.step(now, NodeEvent::Wake);
         }
         self.node.finish(now, &mut self.log, &mut self.effects);
+        Ok(())
     }
 
     fn step(&mut self, now: Mono, event: NodeEvent) {
@@ -259,17 +271,12 @@ impl RaftLoop {
         outcome
     }
 
-    /// Tells those who asked what this side knows; not while a snapshot stands before what is to be durable.
-    fn show(&mut self) -> anyhow::Result<()> {
-        if self.installing.is_some() || self.inspectors.is_empty() {
-            return Ok(());
-        }
-        let (picture, broken) = inspect::picture(&mut self.node, self.shared.standing.applied());
-        let mut batch = WakeBatch::default();
-        for waiter in self.inspectors.drain(..) {
-            let none = || ServerError::Internal("there is no Raft group".to_owned());
-            waiter.give(picture.clone().ok_or_else(none), &mut batch);
-        }
+    /// Tells those who asked what this side knows, once it is durable.
+    fn show(&mut self, now: Mono) -> anyhow::Result<()> {
+        let (staged, written) = self.log.counts();
+        let applied = self.shared.standing.applied();
+        let broken = self.inspectors.look(&mut self.node, applied, staged);
+        self.inspectors.tell(written, now, self.shared.request_timeout());
         broken.map_or(Ok(()), |broken| Err(broken.into()))
     }
 
@@ -297,7 +304,12 @@ impl RaftLoop {
             return Err(anyhow::Error::new(broken).context(format!("the core of group {group}")));
         }
         for (to, message) in effects.send.drain(..) {
-            if !self.shared.send(to, message) && !self.unreachable.contains(&to) {
+            if !self.shared.send(to, message) {
+                effects.unsent.push(to);
+            }
+        }
+        for to in effects.unsent.drain(..) {
+            if !self.unreachable.contains(&to) {
                 self.unreachable.push(to);
             }
         }
@@ -318,51 +330,28 @@ impl RaftLoop {
         if let Some(error) = effects.fault.take() {
             return Err(error).context("the log can't be read");
         }
-        self.install_and_persist(effects)
-    }
-
-    /// The state machine first becomes a snapshot that the log is about to begin behind.
-    fn install_and_persist(&mut self, effects: &mut NodeEffects) -> anyhow::Result<()> {
-        let snapshot = effects.io.iter().find_map(|io| match io {
-            NodeIo::Install { snapshot, .. } => Some(snapshot.clone()),
-            NodeIo::Save { .. } | NodeIo::Compacted { .. } => None,
-        });
-        if let Some(snapshot) = snapshot {
-            self.shared.apply.put(ApplyInput::Install(snapshot));
-            self.installing = Some(std::mem::take(effects));
-            return Ok(());
-        }
-        self.persist(effects)
-    }
-
-    /// One write and one sync for everything.
-    fn persist(&mut self, effects: &mut NodeEffects) -> anyhow::Result<()> {
-        if effects.io.is_empty() {
-            return Ok(());
-        }
-        let records = effects.io.iter().map(NodeIo::record).collect();
-        let records: Vec<LogRecord<'_>> = self.broken(records);
-        self.log.append(&records).context("the log can't be written")?;
-        self.log.sync().context("the log can't be made durable")?;
-        self.shared.metrics.wal_write_bytes.raise_to(self.log.stats().written_bytes);
-        self.done = effects.tokens();
+        self.write(effects);
         Ok(())
     }
 
-    /// The records as they are.
-    #[cfg(not(feature = "breakable"))]
-    #[allow(clippy::unused_self, reason = "the same call as in a build that can break promises")]
-    const fn broken<'a>(&self, records: Vec<LogRecord<'a>>) -> Vec<LogRecord<'a>> {
-        records
-    }
-
-    /// The records less what they are told to forget.
-    #[cfg(feature = "breakable")]
-    fn broken<'a>(&self, mut records: Vec<LogRecord<'a>>) -> Vec<LogRecord<'a>> {
-        if let Some(view) = self.view() {
-            self.shared.config.breaks.forget(&mut records, view.last.term, view.commit);
+    /// Gives the log side what is to be durable, and the state machine the snapshots that it is to become before.
+    fn write(&mut self, effects: &mut NodeEffects) {
+        for io in &effects.io {
+            if let NodeIo::Install { snapshot, .. } = io {
+                self.shared.apply.put(ApplyInput::Install(snapshot.clone()));
+            }
         }
-        records
+        self.log.stage(&mut effects.io);
+        let job = self.log.next_job();
+        #[cfg(feature = "breakable")]
+        let job = job.map(|job| {
+            let view = self.view();
+            let forget = view.map(|view| (self.shared.config.breaks, view.last.term, view.commit));
+            LogJob { forget, ..job }
+        });
+        if let Some(job) = job {
+            self.shared.log.put(job);
+        }
     }
 
     fn end_read(&mut self, read: ReadAnswer, batch: &mut WakeBatch) {
@@ -418,7 +407,7 @@ impl RaftLoop {
     /// Whether nobody misses this node for a moment: it doesn't lead and has told all it promised.
     fn is_dispensable(&self) -> bool {
         let leads = self.node.view(GROUP).is_some_and(|view| view.role == Role::Leader);
-        !leads && self.done.is_empty()
+        !leads && self.log.is_idle()
     }
 }
 
@@ -442,15 +431,15 @@ mod tests {
         let config = ServerConfig { apply_bytes_max: Some(1), ..ServerConfig::default() };
         let mut server = testing::started(&vfs, &now, config);
         while server.raft.view().is_some_and(|view| view.role != Role::Leader) {
-            server.raft.round().unwrap();
+            server.turn().unwrap();
             server.apply.round().unwrap();
             now.fetch_add(1_000_000, SeqCst);
         }
         for key in 0..8_u8 {
             let request = PutRequest { key: vec![key].into(), ..PutRequest::default() };
             server.handle.0.propose(&Command::Put(request), Scope::Anywhere, None);
-            while server.raft.is_ready() {
-                server.raft.round().unwrap();
+            while server.raft.is_ready() || server.log.is_ready() {
+                server.turn().unwrap();
             }
         }
         assert_eq!(
@@ -462,9 +451,10 @@ mod tests {
         while server.handle.0.standing.applied() < 9 {
             turns += 1;
             assert!(turns < 100, "applied {}", server.handle.0.standing.applied());
-            assert!(server.raft.is_ready() || server.apply.is_ready(), "both sides wait");
-            if server.raft.is_ready() {
-                server.raft.round().unwrap();
+            let works = server.raft.is_ready() || server.log.is_ready();
+            assert!(works || server.apply.is_ready(), "all sides wait");
+            if works {
+                server.turn().unwrap();
             }
             if server.apply.is_ready() {
                 server.apply.round().unwrap();

@@ -24,7 +24,7 @@ use quorate_raft::{NodeId, Term};
 use crate::{
     bugs::Bug,
     pending::Waiter,
-    shared::{RaftInput, Shared},
+    shared::Shared,
     slot::{Slot, WakeBatch},
 };
 
@@ -59,7 +59,7 @@ impl Call {
             (Ok(()), Some(term)) => self.perform(&server, term, done),
             (Ok(()) | Err(_), _) => done(Answer::TryAgain),
         };
-        shared.raft.put(RaftInput::Read(Waiter::Call(Box::new(then))));
+        shared.read(Waiter::Call(Box::new(then)));
     }
 
     /// Does it as the leader of `term`.

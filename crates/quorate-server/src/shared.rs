@@ -31,10 +31,12 @@ use crate::{
     clock::Clock,
     hashes::CompactionHashes,
     identity::Identity,
-    inbox::Inbox,
-    pending::{Pending, Waiter},
+    inbox::{Inbox, Source},
+    log_loop::{LogQueue, Written},
+    pending::{Open, Pending, Waiter},
     ports::{Jobs, Peers, Turns},
     services::Calls,
+    slot::WakeBatch,
     snapshots::Snapshots,
     troubles::Refusals,
 };
@@ -53,6 +55,8 @@ pub(crate) enum RaftInput {
     Inspect(Waiter<RaftResponse>),
     /// Something was applied that this side waits for.
     Applied,
+    /// A batch was written to the log, or could not be.
+    Written(Box<Written>),
     /// The state machine is the snapshot that it was told to install.
     Installed,
     /// Keep a flight recording.
@@ -86,6 +90,7 @@ pub(crate) struct Shared {
     pub(crate) vfs: Arc<dyn Vfs>,
     pub(crate) clock: Clock,
     pub(crate) raft: Inbox<RaftInput>,
+    pub(crate) log: LogQueue,
     pub(crate) apply: Inbox<ApplyInput>,
     pub(crate) pending: Pending,
     pub(crate) calls: Calls,
@@ -108,8 +113,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// Proposes a command of this server itself; nobody waits for it, or somebody does something short.
     pub(crate) fn propose(&self, command: &Command, scope: Scope, waiter: Option<Waiter<Reply>>) {
-        let proposal = self.pending.open(command, scope, waiter.map(|waiter| (waiter, None)));
-        self.raft.put(RaftInput::Event(NodeEvent::Propose { group: GROUP, proposal }));
+        self.put_proposal(command, scope, waiter.map(|waiter| (waiter, None)));
     }
 
     /// Proposes a client's command.
@@ -126,8 +130,42 @@ impl Shared {
         if self.makes(Bug::RoomKept) {
             room.take().into_iter().for_each(std::mem::forget);
         }
-        let proposal = self.pending.open(command, Scope::Anywhere, Some((waiter, room)));
-        self.raft.put(RaftInput::Event(NodeEvent::Propose { group: GROUP, proposal }));
+        self.put_proposal(command, Scope::Anywhere, Some((waiter, room)));
+    }
+
+    fn put_proposal(&self, command: &Command, scope: Scope, waiter: Option<Open>) {
+        let proposal = self.pending.open(self.clock.now(), command, scope, waiter);
+        let (sequence, bytes) = (proposal.sequence, proposal.payload.len() as u64);
+        let input = RaftInput::Event(NodeEvent::Propose { group: GROUP, proposal });
+        if self.makes(Bug::RefusedWithoutLeader) && self.standing.leader().is_none() {
+            return self.pending.close(
+                sequence,
+                Err(ServerError::NoLeader),
+                &mut WakeBatch::default(),
+            );
+        }
+        if self.raft.offer(Source::Client, input, bytes).is_err() {
+            self.metrics.proposals_failed.increment();
+            let outcome = Err(ServerError::TooManyRequests);
+            self.pending.close(sequence, outcome, &mut WakeBatch::default());
+        }
+    }
+
+    /// Asks the Raft side to confirm that everything acknowledged before is known here.
+    pub(crate) fn read(&self, waiter: Waiter<()>) {
+        let refused = self.raft.offer(Source::Client, RaftInput::Read(waiter), 0).err();
+        if let Some(RaftInput::Read(waiter)) = refused {
+            self.metrics.read_indexes_failed.increment();
+            waiter.give(Err(ServerError::TooManyRequests), &mut WakeBatch::default());
+        }
+    }
+
+    /// Asks the Raft side what it knows.
+    pub(crate) fn inspect(&self, waiter: Waiter<RaftResponse>) {
+        let refused = self.raft.offer(Source::Client, RaftInput::Inspect(waiter), 0).err();
+        if let Some(RaftInput::Inspect(waiter)) = refused {
+            waiter.give(Err(ServerError::TooManyRequests), &mut WakeBatch::default());
+        }
     }
 
     /// Sends to a peer. A message that can't be sent is lost; says whether it was taken.

@@ -1,7 +1,7 @@
 //! Snapshots between members: a follower that lacks what the leader's log has dropped gets the whole state.
 //!
-//! The leader's node orders a snapshot; chunks of a view of the state are read and sent beside it, a few ahead of what the
-//! follower has acknowledged. The follower writes them to a file; when the last one is durable its node decides, and
+//! The leader's node orders a snapshot; chunks of a view of the state are read and sent beside it, as many ahead of what the
+//! follower has acknowledged as the link carries. The follower writes them to a file; when the last one is durable its node decides, and
 //! if it wants the snapshot the apply thread installs it. A transfer that makes no progress is given up; the node orders a
 //! new one if it is still needed.
 
@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quorate_kv::TABLES;
-use quorate_node::{NodeEvent, PeerMessage, SnapshotOrder, SnapshotProgress};
+use quorate_node::{NodeEvent, Pace, PeerMessage, SnapshotOrder, SnapshotProgress};
 use quorate_raft::{EntryId, Index, Mono, NodeId, SnapshotMeta, Term};
 use quorate_storage::{
     StateDir,
@@ -31,12 +31,14 @@ use crate::{
     shared::{GROUP, RaftInput, Shared},
 };
 
-/// How many chunks are under way.
-const WINDOW: u64 = 4;
-/// After this long without an acknowledgement, what is under way is sent again.
+/// How many chunks are under way at first.
+const WINDOW: u64 = 2;
+/// How few and how many they become, as the link carries them.
+const WINDOW_BOUNDS: (u64, u64) = (1, 16);
+/// At least so long a silence means that what is under way was lost, and longer where round trips are.
 const RESEND_AFTER: Duration = Duration::from_secs(1);
 /// After this long without progress a transfer is given up.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
+const GIVE_UP_AFTER: Duration = Duration::from_secs(40);
 
 /// The transfers of this server, in both directions.
 #[derive(Debug)]
@@ -269,6 +271,9 @@ struct Sending {
     /// The receiver has everything before.
     acked: u64,
     ended: bool,
+    pace: Pace,
+    /// Everything before was sent, at least once.
+    furthest: u64,
     /// When it was last heard of.
     heard_at: Mono,
     /// When it last got further.
@@ -298,8 +303,20 @@ impl Sending {
         let chunk_bytes = lower.unwrap_or(CHUNK_BYTES);
         let writer = SnapshotWriter::new(view, TABLES.to_vec(), head, (chunk_bytes, salt));
         let (heard_at, progressed_at) = (shared.clock.now(), shared.clock.now());
-        let (acked, ended) = (0, false);
-        Ok(Self { order, transfer, snapshot, writer, acked, ended, heard_at, progressed_at })
+        let pace = Pace::new(WINDOW, WINDOW_BOUNDS, nanoseconds(RESEND_AFTER));
+        let (acked, furthest, ended) = (0, 0, false);
+        Ok(Self {
+            order,
+            transfer,
+            snapshot,
+            writer,
+            acked,
+            ended,
+            pace,
+            furthest,
+            heard_at,
+            progressed_at,
+        })
     }
 
     fn take_ack(&mut self, shared: &Shared, progress: SnapshotProgress) -> Outcome {
@@ -309,6 +326,7 @@ impl Sending {
             SnapshotProgress::Refused => anyhow::bail!("the receiver refused it"),
             SnapshotProgress::Expect(next) if next > self.acked => {
                 self.acked = next;
+                self.pace.acked(self.heard_at, next);
                 self.progressed_at = self.heard_at;
             }
             SnapshotProgress::Expect(_) => {}
@@ -321,17 +339,18 @@ impl Sending {
         let now = shared.clock.now();
         let lasted = now.since(self.progressed_at);
         anyhow::ensure!(lasted < nanoseconds(GIVE_UP_AFTER), "there is no progress");
-        if now.since(self.heard_at) < nanoseconds(RESEND_AFTER) {
+        if now.since(self.heard_at) < self.pace.wait_ns() {
             return Ok(Going::On);
         }
         self.heard_at = now;
+        self.pace.lost();
         self.writer.seek(self.acked)?;
         self.ended = false;
         self.fill_window(shared)
     }
 
     fn fill_window(&mut self, shared: &Shared) -> Outcome {
-        while !self.ended && self.writer.next_sequence() < self.acked + WINDOW {
+        while !self.ended && self.writer.next_sequence() < self.acked + self.pace.window() {
             let number = self.writer.next_sequence();
             let Some(chunk) = self.writer.next_chunk()? else {
                 self.ended = true;
@@ -348,6 +367,10 @@ impl Sending {
             };
             if !shared.send(self.order.to, message) {
                 break;
+            }
+            if number >= self.furthest {
+                self.furthest = number + 1;
+                self.pace.sent(shared.clock.now(), self.furthest);
             }
         }
         Ok(Going::On)

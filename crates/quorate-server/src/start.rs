@@ -21,6 +21,7 @@ use crate::{
     hashes::CompactionHashes,
     inbox::Inbox,
     keeper::Keeper,
+    log_loop::{LogLoop, LogQueue},
     pending::Pending,
     ports::Outside,
     raft_loop::RaftLoop,
@@ -37,6 +38,8 @@ pub struct Started {
     pub handle: Handle,
     /// The Raft side.
     pub raft: RaftLoop,
+    /// The log side.
+    pub log: LogLoop,
     /// The apply side.
     pub apply: ApplyLoop,
     /// The side that looks at the clock.
@@ -87,6 +90,7 @@ pub fn start(
     Ok(Started {
         handle: Handle(Arc::clone(&shared)),
         raft: RaftLoop::new(Arc::clone(&shared), node, log),
+        log: LogLoop::new(Arc::clone(&shared)),
         apply: ApplyLoop::new(Arc::clone(&shared), store),
         keeper: Keeper::new(shared),
     })
@@ -194,6 +198,7 @@ fn share(
     Ok(Shared {
         vfs: outside.vfs,
         raft: Inbox::default(),
+        log: LogQueue::default(),
         apply: Inbox::default(),
         pending: Pending::new(me, (outside.random)()),
         calls: Calls::default(),

@@ -46,6 +46,14 @@ impl Jobs for Alone {
     }
 }
 
+impl Started {
+    /// What the log side has to write is written, and the Raft side takes its turn.
+    pub(crate) fn turn(&mut self) -> anyhow::Result<bool> {
+        self.log.round();
+        self.raft.round()
+    }
+}
+
 /// Starts it with these settings, but for small segments of the log.
 pub(crate) fn started(vfs: &Arc<MemoryVfs>, now: &Arc<AtomicU64>, config: ServerConfig) -> Started {
     let config = ServerConfig { wal_segment_bytes: Some(1 << 20), ..config };

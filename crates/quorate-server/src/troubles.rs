@@ -228,7 +228,7 @@ mod tests {
         let mut hear = |message| {
             server.handle.take_peer_message(leader, message);
             for _ in 0..3 {
-                server.raft.round().unwrap();
+                server.turn().unwrap();
             }
             server.handle.status().errors
         };

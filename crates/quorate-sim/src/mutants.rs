@@ -164,6 +164,9 @@ pub const CATALOGUE: &[Mutant] = &[
     of(275, "a frame's checksum is not looked at", "what checksums on frames are for"),
     of(240, "a renewal leaves the lease's checkpoint in the log", "etcd#13294"),
     of(241, "a leader ends leases by the clock of an earlier leadership", "etcd#15247"),
+    of(230, "nothing is heard while the log is written", "Quorate, hung disks"),
+    of(231, "nothing is heard while a snapshot is installed", "Quorate, installs"),
+    of(232, "a request is refused for want of a leader while its time runs", "Quorate"),
 ];
 
 /// Who convicted a mutant.

@@ -94,6 +94,10 @@ pub(crate) struct World {
     pub(crate) disk_ns: u64,
     /// How long a message takes.
     pub(crate) delay_ns: u64,
+    /// How long a snapshot is on its way.
+    pub(crate) snapshot_ns: u64,
+    /// How many snapshots were ordered.
+    pub(crate) ordered: usize,
     pub(crate) proposals: BTreeMap<u64, Asked>,
     pub(crate) reads: BTreeMap<u64, Asked>,
     pub(crate) acknowledged: usize,
@@ -120,6 +124,8 @@ impl World {
             loss: 0,
             disk_ns: MS / 5,
             delay_ns: MS / 10,
+            snapshot_ns: 50 * MS,
+            ordered: 0,
             proposals: BTreeMap::new(),
             reads: BTreeMap::new(),
             acknowledged: 0,
@@ -442,6 +448,7 @@ impl World {
 
     fn send_snapshot(&mut self, from: NodeId, order: SnapshotOrder) {
         let to = order.to;
+        self.ordered += 1;
         let machine = self.running[&from].machine.clone();
         let membership = self.running[&from].node.view(GROUP).unwrap().membership.clone();
         let snapshot = SnapshotMeta { last: machine.applied, membership };
@@ -451,10 +458,10 @@ impl World {
             self.snapshots.insert((to, machine.applied.index), machine);
             let term = order.term;
             let event = NodeEvent::SnapshotReceived { group: GROUP, from, term, snapshot };
-            self.schedule(50 * MS, to, event, from);
+            self.schedule(self.snapshot_ns, to, event, from);
         }
         let event = NodeEvent::SnapshotSent { group: GROUP, to, snapshot: sent };
-        self.schedule(60 * MS, from, event, from);
+        self.schedule(self.snapshot_ns + 10 * MS, from, event, from);
     }
 
     fn close(&mut self, number: u64, outcome: Outcome) {

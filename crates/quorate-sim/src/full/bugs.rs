@@ -50,6 +50,9 @@ const BUGS: &[(u16, Bug)] = &[
     (274, Bug::UnwantedKept),
     (240, Bug::CheckpointNotTakenBack),
     (241, Bug::LessorOfAnyTerm),
+    (230, Bug::RaftWaitsForDisk),
+    (231, Bug::DeafWhileInstalling),
+    (232, Bug::RefusedWithoutLeader),
 ];
 
 /// Switches a bug on, in a build that has switches.

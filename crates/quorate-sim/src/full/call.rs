@@ -93,11 +93,6 @@ impl Call {
             Poll::Pending => None,
         }
     }
-
-    /// Whether it waits for time as well, and so has to be polled now and then.
-    pub(super) fn watches_clock(&self) -> bool {
-        matches!(self.ask, Ask::Renew(_) | Ask::TimeToLive(_))
-    }
 }
 
 /// No lease has this id.

@@ -55,6 +55,7 @@ impl World {
         let member = session.member;
         let Some(one) = self.members.get(member) else { return Ok(()) };
         let reachable = one.running.is_some() && one.paused_until <= now;
+        session.look_patient(now, one.awake_since, &self.plan)?;
         match (&one.running, &session.call) {
             (Some(running), None) if reachable => {
                 one.tell_time(now);

@@ -13,7 +13,8 @@ use quorate_etcd::{Front, PROPOSAL_BYTES, Settings, metrics::Metrics};
 use quorate_kv::Reader;
 use quorate_raft::NodeId;
 use quorate_server::{
-    ApplyLoop, Clock, Handle, Identity, Keeper, Outside, RaftLoop, ServerConfig, Started, start,
+    ApplyLoop, Clock, Handle, Identity, Keeper, LogLoop, Outside, RaftLoop, ServerConfig, Started,
+    start,
 };
 use quorate_storage::vfs::MemoryVfs;
 
@@ -51,12 +52,23 @@ pub(super) struct Member {
     pub(super) power_was_lost: bool,
     /// Every sync takes this much longer until then.
     pub(super) slow_disk: (u64, u64),
+    /// Nothing is written to its disk before.
+    pub(super) hung_until: u64,
+    /// Since when its process has run without standing still.
+    pub(super) awake_since: u64,
+    /// Since when a write has been under way.
+    pub(super) writes_since: Option<u64>,
+    /// Since when its state has been becoming a snapshot.
+    pub(super) installs_since: Option<u64>,
+    /// Since when something has waited for its Raft side.
+    pub(super) unheard_since: Option<u64>,
 }
 
 /// The process.
 pub(super) struct Running {
     pub(super) handle: Handle,
     pub(super) raft: RaftLoop,
+    pub(super) log: LogLoop,
     pub(super) apply: ApplyLoop,
     pub(super) keeper: Keeper,
     pub(super) front: Arc<Front<Handle>>,
@@ -67,9 +79,9 @@ pub(super) struct Running {
     /// The views that it has published.
     pub(super) views: Views,
     /// When the next round of each side is planned.
-    pub(super) planned: [Option<u64>; 3],
-    /// The disk is busy until then; one number for the log and one for the state.
-    busy_until: [u64; 2],
+    pub(super) planned: [Option<u64>; 4],
+    /// The state machine does nothing until then.
+    busy_until: u64,
 }
 
 impl std::fmt::Debug for Running {
@@ -79,16 +91,14 @@ impl std::fmt::Debug for Running {
 }
 
 impl Running {
-    /// A side that writes to a disk does nothing before `until`.
-    pub(super) fn hang(&mut self, side: Side, until: u64) {
-        if let Some(busy) = self.busy_until.get_mut(side as usize) {
-            *busy = until.max(*busy);
-        }
+    /// The state machine does nothing before `until`.
+    pub(super) fn hang(&mut self, until: u64) {
+        self.busy_until = self.busy_until.max(until);
     }
 
     /// Until when a side does nothing.
     pub(super) fn busy_until(&self, side: Side) -> u64 {
-        self.busy_until.get(side as usize).copied().unwrap_or(0)
+        if side == Side::Apply { self.busy_until } else { 0 }
     }
 }
 
@@ -137,6 +147,8 @@ impl Member {
                 flight_recorder_bytes: FLIGHT_BYTES,
                 limits: plan.limits.clone(),
                 lease_checkpoint_interval: Duration::from_secs(plan.lease_checkpoint_seconds),
+                heartbeat_interval: Duration::from_nanos(plan.heartbeat_ns),
+                election_timeout: Duration::from_nanos(plan.election_ns),
                 ..ServerConfig::default()
             };
             bugs::switch_on(&mut config, plan.mutant);
@@ -157,6 +169,11 @@ impl Member {
                 paused_until: 0,
                 power_was_lost: false,
                 slow_disk: (0, 0),
+                hung_until: 0,
+                awake_since: 0,
+                writes_since: None,
+                installs_since: None,
+                unheard_since: None,
             })
         };
         (0..plan.members).filter_map(member).collect()
@@ -180,6 +197,8 @@ impl Member {
         self.running = None;
         let running = self.start_on(&self.disk.clone(), now)?;
         self.running = Some(running);
+        (self.awake_since, self.unheard_since) = (now, None);
+        (self.writes_since, self.installs_since) = (None, None);
         Ok(())
     }
 
@@ -200,14 +219,15 @@ impl Member {
             metrics: Arc::clone(&metrics),
         };
         let started = start(self.config.clone(), self.identity.clone(), outside)?;
-        let Started { handle, raft, apply, keeper } = started;
+        let Started { handle, raft, log, apply, keeper } = started;
         let front = Arc::new(Front::new(handle.clone(), self.settings(), metrics));
-        let (planned, busy_until) = ([None; 3], [0; 2]);
+        let (planned, busy_until) = ([None; 4], 0);
         let proposals_max = (self.config.limits.proposal_bytes_max / PROPOSAL_BYTES).max(1);
         let views = Views::default();
         Ok(Running {
             handle,
             raft,
+            log,
             apply,
             keeper,
             front,
@@ -233,5 +253,33 @@ impl Member {
     pub(super) fn reader(&self) -> Option<Reader> {
         use quorate_etcd::backend::Backend;
         self.running.as_ref().map(|running| running.handle.reader())
+    }
+}
+
+impl Member {
+    /// When the state is the snapshot that it is to become, if it is to become one.
+    pub(super) fn install_end(&mut self, side: Side, now: u64, lasts_ns: u64) -> u64 {
+        let installs = self.running.as_ref().is_some_and(|running| running.raft.is_installing());
+        if side != Side::Apply || !installs {
+            self.installs_since = self.installs_since.filter(|_| installs);
+            return 0;
+        }
+        *self.installs_since.get_or_insert(now) + lasts_ns
+    }
+
+    /// When a side has something to do; `None`: not before something happens.
+    pub(super) fn next_round(&self, side: Side, now: u64) -> Option<u64> {
+        let running = self.running.as_ref()?;
+        let busy = running.busy_until(side);
+        let (ready, deadline) = match side {
+            Side::Raft => (running.raft.is_ready(), running.raft.next_deadline()),
+            Side::Apply => (running.apply.is_ready(), running.apply.next_deadline()),
+            Side::Beside => (running.backlog.len() > 0, None),
+            Side::Log => (running.log.is_ready(), None),
+        };
+        if ready {
+            return Some(now.max(busy));
+        }
+        deadline.map(|deadline| self.world_time(deadline.0).max(now).max(busy))
     }
 }

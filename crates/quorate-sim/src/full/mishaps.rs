@@ -20,7 +20,7 @@ use super::{
     member::{Member, Running},
     network::exponential,
     plan::{MS, Mishap, SECOND},
-    world::{Event, Side, World},
+    world::{Event, World},
 };
 use crate::{
     dice::Dice,
@@ -67,6 +67,7 @@ impl World {
             Mishap::Pause => {
                 if let Some(one) = self.members.get_mut(member) {
                     one.paused_until = until;
+                    (one.awake_since, one.unheard_since) = (until + SECOND, None);
                 }
             }
             Mishap::Isolate => self.cut(until, |from, to| from == member || to == member),
@@ -86,7 +87,12 @@ impl World {
             Mishap::ApplyHangs => {
                 let running = self.members.get_mut(member).and_then(|one| one.running.as_mut());
                 if let Some(running) = running {
-                    running.hang(Side::Apply, until);
+                    running.hang(until);
+                }
+            }
+            Mishap::DiskHangs => {
+                if let Some(one) = self.members.get_mut(member) {
+                    one.hung_until = until;
                 }
             }
             Mishap::SyncFails => {
@@ -245,6 +251,7 @@ impl World {
             let Some(one) = self.members.get_mut(member) else { continue };
             one.paused_until = 0;
             one.slow_disk = (0, 0);
+            one.hung_until = 0;
             let is_up = one.running.is_some();
             if self.excused.contains(&member) {
                 // A disk that failed once can't be trusted by who knows it: its process ends.

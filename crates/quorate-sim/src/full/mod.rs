@@ -19,7 +19,7 @@
 //! | `clients`, `session`, `trades`, `watcher`, `call` | clients |
 //! | `shrink`, `cuts` | cutting a failing run down, and what is left of it as a text |
 //! | `history`, `wire` | what they saw, for the judges |
-//! | `judge`, `conservation` | what must hold after every step, and what must be gone in the end |
+//! | `judge`, `patience`, `conservation` | what must hold after every step, and what must be gone in the end |
 //!
 //! Left out: wiped disks (a member that lost its disk may come back only
 //! through a membership change, which does not exist yet), and syncs that lie: a majority of such disks loses data whatever
@@ -37,6 +37,7 @@ mod judge;
 mod member;
 mod mishaps;
 mod network;
+mod patience;
 mod plan;
 mod ports;
 mod session;
@@ -136,17 +137,19 @@ fn play(world: &mut World) -> Result<(), Conviction> {
     }
     let healed_at = world.now;
     world.count_answers();
-    while world.now < healed_at + HEALED_LEAST_NS || world.unrest().is_some() {
-        if let (true, Some(unrest)) = (world.now > healed_at + LIVENESS_NS, world.unrest()) {
-            let waited_s = LIVENESS_NS / SECOND;
+    let patience_ns = LIVENESS_NS + world.healed_least_ns();
+    while world.now < healed_at + world.healed_least_ns() || world.unrest().is_some() {
+        if let (true, Some(unrest)) = (world.now > healed_at + patience_ns, world.unrest()) {
+            let waited_s = patience_ns / SECOND;
             return Err(Conviction::new(Judge::Liveness, format!("after {waited_s} s: {unrest}")));
         }
         step_for(world, 50 * MS)?;
     }
+    world.stay_calm()?;
     world.closing = true;
     let end = world.now + REST_NS;
     while world.now < end || world.remainder().is_some() {
-        if let (true, Some(remainder)) = (world.now > end + LIVENESS_NS, world.remainder()) {
+        if let (true, Some(remainder)) = (world.now > end + patience_ns, world.remainder()) {
             return Err(Conviction::new(Judge::Liveness, remainder));
         }
         step_for(world, 50 * MS)?;

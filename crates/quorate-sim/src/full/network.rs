@@ -16,11 +16,19 @@ pub(super) struct Network {
     cut: BTreeMap<(usize, usize), u64>,
     /// When the last message of a lane arrives.
     last_arrival: BTreeMap<(usize, usize, bool), u64>,
+    /// When a lane is free of what it carries already.
+    free_at: BTreeMap<(usize, usize, bool), u64>,
 }
 
 impl Network {
     pub(super) fn new(plan: NetworkPlan, dice: Dice) -> Self {
-        Self { plan, dice, cut: BTreeMap::new(), last_arrival: BTreeMap::new() }
+        Self {
+            plan,
+            dice,
+            cut: BTreeMap::new(),
+            last_arrival: BTreeMap::new(),
+            free_at: BTreeMap::new(),
+        }
     }
 
     /// When copies of a message that leaves now arrive.
@@ -38,7 +46,21 @@ impl Network {
         let is_chunk = matches!(message, PeerMessage::SnapshotChunk { .. });
         let overtakes = self.plan.overtakes && !is_chunk;
         let lane = (from, to, message.is_urgent());
-        (0..copies).map(|_| self.arrival(now, lane, overtakes)).collect()
+        (0..copies)
+            .map(|_| {
+                let leaves = self.departure(now, lane, message);
+                self.arrival(leaves, lane, overtakes)
+            })
+            .collect()
+    }
+
+    /// When all of a message has left, behind what its lane carries already.
+    fn departure(&mut self, now: u64, lane: (usize, usize, bool), message: &PeerMessage) -> u64 {
+        let Some(bytes_per_second) = self.plan.bytes_per_second else { return now };
+        let lasts_ns = message.content_bytes().saturating_mul(1_000_000_000) / bytes_per_second;
+        let free_at = self.free_at.entry(lane).or_default();
+        *free_at = now.max(*free_at) + lasts_ns;
+        *free_at
     }
 
     fn arrival(&mut self, now: u64, lane: (usize, usize, bool), overtakes: bool) -> u64 {

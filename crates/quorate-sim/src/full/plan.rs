@@ -34,6 +34,9 @@ pub(super) struct Plan {
     pub(super) mishaps: Vec<Mishap>,
     /// The mishaps that do not happen, by their number in the run.
     pub(super) skipped: BTreeSet<u64>,
+    /// How often a leader gives a sign of life, and how long a follower waits for one at least.
+    pub(super) heartbeat_ns: u64,
+    pub(super) election_ns: u64,
     /// How far a member's clock may run from the world's, in millionths.
     pub(super) drift_ppm: u64,
     /// How many applied entries pile up before the log is cut, and how many stay.
@@ -41,6 +44,8 @@ pub(super) struct Plan {
     pub(super) catchup_entries: u64,
     /// How much committed content may wait for a state machine, in bytes.
     pub(super) apply_bytes_max: u64,
+    /// How long it takes until the state is a snapshot that has arrived.
+    pub(super) install_ns: u64,
     /// How long work beside may wait for its turn, at most.
     pub(super) job_delay_ns: u64,
     /// Limits that are lowered to where they are hit.
@@ -65,6 +70,8 @@ pub(super) struct NetworkPlan {
     pub(super) delay_least_ns: u64,
     /// The mean of what comes on top.
     pub(super) delay_more_ns: u64,
+    /// How much content passes in one direction of a link in a second, in bytes; `None`: any.
+    pub(super) bytes_per_second: Option<u64>,
     /// How many of a million are lost.
     pub(super) lost_ppm: u32,
     /// How many of a million arrive twice.
@@ -126,6 +133,8 @@ pub(super) enum Mishap {
     SlowDisk,
     /// A member's state machine makes no progress; the rest of it goes on.
     ApplyHangs,
+    /// A disk hangs: what is written is done only when it goes on.
+    DiskHangs,
     /// A sync fails.
     SyncFails,
     /// A disk is full.
@@ -144,7 +153,7 @@ pub(super) enum Mishap {
 }
 
 impl Mishap {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Crash,
         Self::PowerOff,
         Self::CrashAll,
@@ -155,6 +164,7 @@ impl Mishap {
         Self::Bridge,
         Self::SlowDisk,
         Self::ApplyHangs,
+        Self::DiskHangs,
         Self::SyncFails,
         Self::DiskFull,
         Self::BitFlip,
@@ -166,19 +176,25 @@ impl Mishap {
 }
 
 impl Plan {
+    /// Whether the members are far apart.
+    pub(super) fn is_far(&self) -> bool {
+        self.network.delay_least_ns > 20 * MS
+    }
+
     /// What `seed` decides, but for what `options` say.
     pub(super) fn new(seed: u64, options: &Options) -> Self {
         let mut dice = Dice::fork(seed, 0x0f11);
         let members = options.voters.unwrap_or_else(|| if dice.chance(150_000) { 5 } else { 3 });
         let mishaps = Mishap::ALL.into_iter().filter(|_| dice.chance(500_000)).collect();
         let load = Self::load(&mut dice, options.rate);
+        let far = Far::draw(&mut Dice::fork(seed, 0xfa2));
         let mut plan = Self {
             seed,
             members,
             safety_ns: options.seconds.unwrap_or(SECONDS) * SECOND,
             network: NetworkPlan {
                 damaged_ppm: Self::damage(&mut Dice::fork(seed, 0xf4a3e)),
-                ..Self::network(&mut dice)
+                ..far.network(Self::network(&mut dice))
             },
             disk: DiskPlan {
                 sync_least_ns: 50_000,
@@ -187,10 +203,13 @@ impl Plan {
             mishap_every_ns: one_of(&mut dice, &[1, 2, 5, 10]) * SECOND,
             mishaps,
             skipped: BTreeSet::new(),
+            heartbeat_ns: far.heartbeat_ns,
+            election_ns: far.election_ns,
             drift_ppm: one_of(&mut dice, &[0, 100, 500, 20_000]),
             snapshot_count: one_of(&mut dice, &[3, 20, 60, 200, 10_000]),
             catchup_entries: one_of(&mut dice, &[0, 5, 20, 100]),
             apply_bytes_max: one_of(&mut dice, &[100, 1_000, 64 << 20]),
+            install_ns: one_of(&mut Dice::fork(seed, 0x1257), &[0, 0, 300 * MS, 4 * SECOND]),
             job_delay_ns: one_of(&mut dice, &[MS, 100 * MS, 15 * SECOND]),
             lower_limits: Self::lower_limits(&mut Dice::fork(seed, 0x10_3e8)),
             segment_bytes: one_of(&mut Dice::fork(seed, 0x5e6), &[16 << 10, 64 << 10, 64 << 10]),
@@ -200,9 +219,6 @@ impl Plan {
             limits: Self::limits(&mut dice),
             mutant: options.mutant,
         };
-        if let Some(one_way_ns) = Self::distance(&mut Dice::fork(seed, 0xd157)) {
-            plan.network.delay_least_ns = one_way_ns;
-        }
         if options.mutant >= bugs::FIRST {
             plan.aim();
         }
@@ -216,6 +232,12 @@ impl Plan {
     /// For a planted bug: a world in which leadership moves, leases matter and snapshots are sent, so that few seeds are needed.
     fn aim(&mut self) {
         self.mishaps = vec![Mishap::Isolate, Mishap::Pause, Mishap::Crash, Mishap::ApplyHangs];
+        if (230..240).contains(&self.mutant) {
+            self.mishaps.push(Mishap::DiskHangs);
+        }
+        if self.mutant == 231 {
+            self.install_ns = 4 * SECOND;
+        }
         self.mishap_every_ns = 2 * SECOND;
         (self.snapshot_count, self.catchup_entries) = (20, 5);
         self.job_delay_ns = 5 * SECOND;
@@ -273,12 +295,6 @@ impl Plan {
         dice.chance(250_000).then_some(limits)
     }
 
-    /// In a share of the seeds members are far apart: round trips of 10 to 500 ms.
-    fn distance(dice: &mut Dice) -> Option<u64> {
-        let one_way_ns = one_of(dice, &[5, 25, 60, 120, 250]) * MS;
-        dice.chance(150_000).then_some(one_way_ns)
-    }
-
     /// In a share of the seeds: frames are what takes most time of a run.
     fn damage(dice: &mut Dice) -> Option<u32> {
         let ppm = one_of(dice, &[0, 300, 3_000, 30_000]);
@@ -288,6 +304,7 @@ impl Plan {
     fn network(dice: &mut Dice) -> NetworkPlan {
         NetworkPlan {
             delay_least_ns: one_of(dice, &[20_000, 100_000, MS]),
+            bytes_per_second: None,
             delay_more_ns: one_of(dice, &[50_000, 500_000, 5 * MS, 30 * MS]),
             lost_ppm: u32::try_from(one_of(dice, &[0, 0, 5_000, 50_000, 150_000])).unwrap_or(0),
             twice_ppm: u32::try_from(one_of(dice, &[0, 0, 10_000, 100_000])).unwrap_or(0),
@@ -315,6 +332,44 @@ impl Plan {
 /// The usual limits, and the same on every machine.
 fn usual_limits() -> Limits {
     Limits { slices_at_once: 1, ..Limits::default() }
+}
+
+/// How far the members are apart, and what an operator makes of it.
+struct Far {
+    /// How long a message takes at least, where they are far apart.
+    delay_ns: Option<u64>,
+    bytes_per_second: Option<u64>,
+    heartbeat_ns: u64,
+    election_ns: u64,
+}
+
+impl Far {
+    /// In one of ten seeds a message takes up to a quarter of a second; half of the operators leave the settings as they are,
+    /// the others set heartbeats to a round trip and elections to ten of them (etcd, "Tuning").
+    fn draw(dice: &mut Dice) -> Self {
+        let (heartbeat_ns, election_ns) = (100 * MS, SECOND);
+        let near = Self { delay_ns: None, bytes_per_second: None, heartbeat_ns, election_ns };
+        if !dice.chance(100_000) {
+            return near;
+        }
+        let delay_ns = dice.within(50 * MS, 250 * MS);
+        let slow = one_of(dice, &[10_000, 40_000, 200_000]);
+        let bytes_per_second = dice.chance(600_000).then_some(slow);
+        let far = Self { delay_ns: Some(delay_ns), bytes_per_second, ..near };
+        if delay_ns > 150 * MS || dice.chance(500_000) {
+            return far;
+        }
+        Self { heartbeat_ns: 2 * delay_ns, election_ns: 20 * delay_ns, ..far }
+    }
+
+    fn network(&self, near: NetworkPlan) -> NetworkPlan {
+        match self.delay_ns {
+            Some(delay_least_ns) => {
+                NetworkPlan { delay_least_ns, bytes_per_second: self.bytes_per_second, ..near }
+            }
+            None => near,
+        }
+    }
 }
 
 fn one_of(dice: &mut Dice, of: &[u64]) -> u64 {

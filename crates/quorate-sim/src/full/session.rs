@@ -20,7 +20,7 @@ use super::{
 
 /// How long a client waits for an answer, at least and at most.
 const PATIENCE_NS: (u64, u64) = (2 * SECOND, 9 * SECOND);
-/// How often a call is looked at that waits for time as well.
+/// How often a call is looked at: every one waits for time as well.
 const LOOK_NS: u64 = 50 * MS;
 
 /// One client.
@@ -37,6 +37,10 @@ pub(super) struct Session {
     /// The mean time between an answer and the next request.
     pause_ns: u64,
     pub(super) alarm: Arc<Alarm>,
+    /// When a request was sent that did not end as it should, and how it ended: the latest.
+    pub(super) failure: Option<(u64, String)>,
+    /// How long the latest request waited that was refused for want of a leader, and which it was.
+    pub(super) refusal: Option<(u64, String)>,
     /// Answers to linearizable requests.
     pub(super) answers: u64,
     /// The newest revision that the last answer showed, until a judge has looked.
@@ -55,6 +59,8 @@ impl Session {
             next_at: 0,
             pause_ns,
             alarm: Arc::default(),
+            failure: None,
+            refusal: None,
             answers: 0,
             told: None,
         }
@@ -93,8 +99,7 @@ impl Session {
     /// When it wants to be looked at.
     pub(super) fn due(&self, now: u64) -> u64 {
         match &self.call {
-            Some(call) if call.watches_clock() => call.give_up_at.min(now + LOOK_NS),
-            Some(call) => call.give_up_at,
+            Some(call) => call.give_up_at.min(now + LOOK_NS),
             None => self.next_at,
         }
     }
@@ -106,6 +111,7 @@ impl Session {
         history: &mut History,
     ) {
         let Some(call) = self.call.take() else { return };
+        self.note_failure(now, &call, outcome.as_ref());
         if outcome.is_none() {
             // Perhaps this member is cut off.
             self.member = self.who.dice.position(self.members);

@@ -38,9 +38,10 @@ pub(super) enum Side {
     Raft = 0,
     Apply = 1,
     Beside = 2,
+    Log = 3,
 }
 
-const SIDES: [Side; 3] = [Side::Raft, Side::Apply, Side::Beside];
+const SIDES: [Side; 4] = [Side::Raft, Side::Apply, Side::Beside, Side::Log];
 
 /// Something that is going to happen.
 #[derive(Debug)]
@@ -201,6 +202,7 @@ impl World {
         }
         let until = one.paused_until;
         if until > self.now {
+            self.excuse_until(member, until);
             // Its threads wake in any order.
             let at = until + self.dice.below(MS);
             self.put(at, again());
@@ -214,6 +216,9 @@ impl World {
             return Ok(());
         }
         let now = self.now;
+        if self.is_hung(member, side) {
+            return Ok(());
+        }
         let busy_ns = self.disk_time(member);
         let Some(one) = self.members.get_mut(member) else { return Ok(()) };
         one.tell_time(now);
@@ -231,15 +236,22 @@ impl World {
         }
         let syncs = one.disk.counts().syncs;
         let outcome = match side {
-            Side::Raft => running.raft.round().map(drop),
+            Side::Raft => {
+                one.unheard_since = None;
+                running.raft.round().map(drop)
+            }
+            Side::Log => {
+                running.log.round();
+                Ok(())
+            }
             Side::Apply => running.apply.round().map(drop),
             Side::Beside => {
                 running.backlog.take().into_iter().for_each(|job| job());
                 Ok(())
             }
         };
-        if one.disk.counts().syncs > syncs {
-            running.hang(side, now + busy_ns);
+        if side == Side::Apply && one.disk.counts().syncs > syncs {
+            running.hang(now + busy_ns);
         }
         let installs = running.raft.is_installing();
         match outcome {
@@ -249,6 +261,19 @@ impl World {
             }
             Err(error) => self.stopped(member, &error),
         }
+    }
+
+    /// Whether a side waits for a disk that hangs. It goes on when the disk does.
+    fn is_hung(&mut self, member: usize, side: Side) -> bool {
+        let Some(one) = self.members.get_mut(member).filter(|_| side != Side::Raft) else {
+            return false;
+        };
+        let (boot, until) = (one.boots, one.hung_until);
+        let slot = one.running.as_mut().and_then(|running| running.planned.get_mut(side as usize));
+        let Some(planned) = slot.filter(|_| until > self.now) else { return false };
+        *planned = Some(until);
+        self.put(until, Event::Round { member, boot, side });
+        true
     }
 
     /// How long a sync takes here and now.
@@ -278,16 +303,23 @@ impl World {
     }
 
     fn arrive(&mut self, from: usize, to: usize, message: PeerMessage) -> Result<(), Conviction> {
-        let until = self.members.get(to).map_or(0, |one| one.paused_until);
+        let Some(one) = self.members.get(to) else { return Ok(()) };
+        let is_chunk = matches!(message, PeerMessage::SnapshotChunk { .. });
+        let until = if is_chunk { one.paused_until.max(one.hung_until) } else { one.paused_until };
         if until > self.now {
             self.put(until, Event::Arrival { from, to, message });
             return Ok(());
         }
         let Some(sender) = self.members.get(from).map(|one| one.id) else { return Ok(()) };
-        let Some(one) = self.members.get(to) else { return Ok(()) };
+        let now = self.now;
+        let Some(one) = self.members.get_mut(to) else { return Ok(()) };
         let Some(running) = &one.running else { return Ok(()) };
-        one.tell_time(self.now);
+        one.tell_time(now);
+        let is_raft = matches!(message, PeerMessage::Raft { .. });
         running.handle.take_peer_message(sender, message);
+        if is_raft {
+            one.unheard_since.get_or_insert(now);
+        }
         self.settle(to)
     }
 
@@ -321,6 +353,8 @@ impl World {
         }
         self.witness.look(one, self.excused.contains(&member))?;
         one.look_at_limits()?;
+        one.look_awake(self.now, &self.plan)?;
+        self.sessions.iter_mut().try_for_each(|session| session.look_refused(&self.plan))?;
         if let Some(view) = one.running.as_ref().and_then(|running| running.raft.view()) {
             self.hash.add(view.term.0 << 32 ^ view.commit.0);
             self.hash.add(view.last.index.0);
@@ -354,13 +388,17 @@ impl World {
             let most_ns = match side {
                 Side::Raft | Side::Apply => THREAD_DELAY_NS,
                 Side::Beside => self.plan.job_delay_ns,
+                Side::Log => self.disk_time(member),
             };
             let delay_ns = self.dice.below(most_ns);
             let now = self.now;
+            if side == Side::Log && self.writes_already(member) {
+                continue;
+            }
             let Some(one) = self.members.get_mut(member) else { return };
             let boot = one.boots;
             let Some(at) = one.next_round(side, now) else { continue };
-            let at = at + delay_ns;
+            let at = at.max(one.install_end(side, now, self.plan.install_ns)) + delay_ns;
             let Some(running) = &mut one.running else { return };
             let Some(planned) = running.planned.get_mut(side as usize) else { continue };
             if planned.is_none_or(|planned| planned > at || planned < now) {
@@ -368,6 +406,20 @@ impl World {
                 self.put(at, Event::Round { member, boot, side });
             }
         }
+    }
+
+    /// Whether the end of a write is planned.
+    fn writes_already(&mut self, member: usize) -> bool {
+        let now = self.now;
+        let Some(one) = self.members.get_mut(member) else { return false };
+        let Some(running) = &one.running else { return false };
+        if running.log.is_ready() {
+            one.writes_since.get_or_insert(now);
+        } else {
+            one.writes_since = None;
+        }
+        let planned = running.planned.get(Side::Log as usize).copied().flatten();
+        planned.is_some_and(|planned| planned >= now)
     }
 
     /// What is under way from and to a member is lost.
@@ -462,22 +514,5 @@ impl World {
                 Err(Conviction::new(Judge::Recovery, detail))
             }
         }
-    }
-}
-
-impl Member {
-    /// When a side has something to do; `None`: not before something happens.
-    fn next_round(&self, side: Side, now: u64) -> Option<u64> {
-        let running = self.running.as_ref()?;
-        let busy = running.busy_until(side);
-        let (ready, deadline) = match side {
-            Side::Raft => (running.raft.is_ready(), running.raft.next_deadline()),
-            Side::Apply => (running.apply.is_ready(), running.apply.next_deadline()),
-            Side::Beside => (running.backlog.len() > 0, None),
-        };
-        if ready {
-            return Some(now.max(busy));
-        }
-        deadline.map(|deadline| self.world_time(deadline.0).max(now).max(busy))
     }
 }

@@ -3,6 +3,7 @@
 //! | Thread | Owns | Waits for |
 //! |---|---|---|
 //! | `raft` | the node, the log | peers, clients, the disk, time |
+//! | `raft-standby` | the node, while a write takes long | the same |
 //! | `apply` | the state machine | committed entries |
 //! | `client-N` | connections of clients | requests, answers |
 //! | `peer-*` | connections of members | messages |
@@ -14,6 +15,7 @@ mod notify;
 mod peer_counts;
 #[cfg(any(feature = "breakable", test))]
 mod power_cut;
+mod raft_threads;
 mod sockets;
 mod unsynced;
 
@@ -38,8 +40,8 @@ use quorate_etcd::{
     serve::{Running, ServeConfig, serve},
 };
 use quorate_server::{
-    ApplyLoop, Clock, Handle, Identity, Job, Jobs, Keeper, Outside, RaftLoop, ServerConfig,
-    Started, TICK, Unbroken, start,
+    ApplyLoop, Clock, Handle, Identity, Job, Jobs, Keeper, Outside, ServerConfig, Started, TICK,
+    Unbroken, start,
 };
 use quorate_storage::vfs::{RealVfs, Vfs};
 use signal_hook::{
@@ -47,7 +49,9 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use self::{peer_counts::PeerCounts, sockets::PeerSockets, unsynced::UnsyncedVfs};
+use self::{
+    peer_counts::PeerCounts, raft_threads::RaftThreads, sockets::PeerSockets, unsynced::UnsyncedVfs,
+};
 use crate::demo;
 
 /// What the process hears of.
@@ -103,7 +107,7 @@ fn explained(error: anyhow::Error, data_dir: &Path) -> anyhow::Error {
 struct Server {
     handle: Handle,
     front: Running,
-    raft: JoinHandle<()>,
+    raft: [JoinHandle<()>; 2],
     apply: JoinHandle<()>,
     keeper: JoinHandle<()>,
     keeper_stops: Arc<AtomicBool>,
@@ -124,9 +128,15 @@ impl Server {
             random: Box::new(random),
             metrics: Arc::clone(&metrics),
         };
-        let Started { handle, raft, apply, keeper } = start(config.clone(), identity, outside)?;
+        let Started { handle, raft, log, apply, keeper } =
+            start(config.clone(), identity, outside)?;
         let apply = spawn(exit, "apply", move || drive_apply(apply))?;
-        let raft = spawn(exit, "raft", move || drive_raft(raft))?;
+        let threads = Arc::new(RaftThreads::new(raft, log, config.heartbeat_interval));
+        let second = Arc::clone(&threads);
+        let raft = [
+            spawn(exit, "raft", move || threads.drive())?,
+            spawn(exit, "raft-standby", move || second.stand_by())?,
+        ];
         let keeper_stops = Arc::new(AtomicBool::new(false));
         let (stop, counted) =
             (Arc::clone(&keeper_stops), (Arc::clone(&peers), Arc::clone(&metrics)));
@@ -145,7 +155,7 @@ impl Server {
         self.keeper_stops.store(true, Relaxed);
         self.front.stop();
         self.handle.stop_raft();
-        let mut clean = self.raft.join().is_ok();
+        let mut clean = self.raft.into_iter().all(|thread| thread.join().is_ok());
         self.handle.stop_apply();
         clean &= self.apply.join().is_ok() && self.keeper.join().is_ok();
         self.handle.answer_all();
@@ -183,15 +193,6 @@ fn disk(config: &ServerConfig) -> Arc<dyn Vfs> {
         return Arc::new(power_cut::PowerCutVfs::new(!config.breaks.no_fsync));
     }
     if config.unsafe_no_fsync { Arc::new(UnsyncedVfs) } else { Arc::new(RealVfs) }
-}
-
-fn drive_raft(mut raft: RaftLoop) -> anyhow::Result<()> {
-    loop {
-        raft.wait();
-        if raft.round()? {
-            return Ok(());
-        }
-    }
 }
 
 fn drive_apply(mut apply: ApplyLoop) -> anyhow::Result<()> {
