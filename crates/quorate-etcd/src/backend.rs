@@ -27,16 +27,18 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The newest Raft term this member knows, for response headers. Cheap: called for every response.
     fn raft_term(&self) -> u64;
 
-    /// Replicates `command` and resolves once this member has applied it. Keeps `admitted` until the proposal is answered, also
-    /// when nobody waits for the answer any more: that is how long it takes up room.
+    /// Replicates `command`, once it is let in, and resolves when this member has applied it. Keeps what `admit` gives until the
+    /// proposal is answered, also when nobody waits for the answer any more: that is how long it takes up room. Waiting to be let
+    /// in is part of the request's time (etcd: `ReqTimeout`).
     ///
     /// # Errors
-    /// [`ServerError::Request`] is a definite refusal. Of the others, only [`ServerError::TooManyRequests`],
-    /// [`ServerError::RequestTooLarge`] and [`ServerError::NoLeader`] promise that the command was not carried out.
+    /// [`ServerError::Request`] is a definite refusal, and so is what `admit` refuses with. Of the others, only
+    /// [`ServerError::TooManyRequests`], [`ServerError::RequestTooLarge`] and [`ServerError::NoLeader`] promise that the
+    /// command was not carried out.
     fn propose(
         &self,
-        command: Command,
-        admitted: Admitted,
+        command: &Command,
+        admit: impl Future<Output = Result<Admitted, ServerError>> + Send,
     ) -> impl Future<Output = Result<Reply, ServerError>> + Send;
 
     /// Resolves once [`Backend::reader`] shows everything that was acknowledged before this call, by any member.

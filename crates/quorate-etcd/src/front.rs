@@ -155,7 +155,11 @@ impl<B: Backend> Front<B> {
         if bytes > self.settings.max_request_bytes {
             return Err(ServerError::RequestTooLarge);
         }
-        let heavy = if let Command::Txn(txn) = &command
+        self.backend.propose(&command, self.admit(&command, bytes)).await
+    }
+
+    async fn admit(&self, command: &Command, bytes: usize) -> Result<Admitted, ServerError> {
+        let heavy = if let Command::Txn(txn) = command
             && quorate_kv::looks_at_many(txn)
         {
             self.weigh(txn).await?
@@ -164,7 +168,7 @@ impl<B: Backend> Front<B> {
         };
         let weight = PROPOSAL_BYTES + bytes as u64;
         let admitted = self.admission.proposals.acquire(self.client, weight)?.await;
-        self.backend.propose(command, Admitted::new(admitted, heavy)).await
+        Ok(Admitted::new(admitted, heavy))
     }
 
     /// Counts what a transaction will look at. One that looks at many keys is let in alone.

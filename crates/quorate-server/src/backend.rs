@@ -1,7 +1,10 @@
 //! The server as its front door sees it.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
+    task::Poll,
     time::Duration,
 };
 
@@ -57,12 +60,22 @@ impl Backend for Handle {
         self.0.standing.term().0
     }
 
-    async fn propose(&self, command: Command, admitted: Admitted) -> Result<Reply, ServerError> {
-        self.check_room(&command)?;
-        let slot = Slot::here();
+    async fn propose(
+        &self,
+        command: &Command,
+        admit: impl Future<Output = Result<Admitted, ServerError>> + Send,
+    ) -> Result<Reply, ServerError> {
+        self.check_room(command)?;
         let _counted = Counted::new(&self.0.metrics.proposals_pending);
-        self.0.propose_admitted(&command, Waiter::Task(Arc::clone(&slot)), admitted);
-        Wait(slot).await
+        let deadline = self.0.clock.now().after(nanoseconds(self.0.request_timeout()));
+        let mut admit = pin!(admit);
+        // The usual case takes no timer: what was proposed has its end without one.
+        let at_once = poll_fn(|cx| Poll::Ready(admit.as_mut().poll(cx))).await;
+        if let Poll::Ready(admitted) = at_once {
+            return self.propose_admitted(command, admitted?).await;
+        }
+        let later = async { self.propose_admitted(command, admit.await?).await };
+        self.0.clock.before(deadline, later).await.unwrap_or(Err(ServerError::Timeout))
     }
 
     async fn read_barrier(&self) -> Result<(), ServerError> {
@@ -243,6 +256,16 @@ impl Handle {
             shared.propose(&Command::Alarm(request), Scope::Anywhere, None);
         }
         Err(RequestError::NoSpace.into())
+    }
+
+    async fn propose_admitted(
+        &self,
+        command: &Command,
+        admitted: Admitted,
+    ) -> Result<Reply, ServerError> {
+        let slot = Slot::here();
+        self.0.propose_admitted(command, Waiter::Task(Arc::clone(&slot)), admitted);
+        Wait(slot).await
     }
 
     /// Asks the leader, this node or another, until it answers or the time of a request is over.

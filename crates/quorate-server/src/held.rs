@@ -59,7 +59,14 @@ mod tests {
     };
 
     use super::Snapshots;
-    use crate::{ServerConfig, pending::Waiter, slot::Slot, snapshots::ReceivedChunk, testing};
+    use crate::{
+        ServerConfig,
+        clock::nanoseconds,
+        pending::Waiter,
+        slot::Slot,
+        snapshots::{GIVE_UP_AFTER, ReceivedChunk},
+        testing,
+    };
 
     /// Half a snapshot and its file once stayed until the next one came.
     #[test]
@@ -83,7 +90,7 @@ mod tests {
         Snapshots::take_chunk(shared, &chunk);
         server.keeper.tick();
         assert!(server.handle.0.snapshots.is_receiving() && is_there());
-        now.fetch_add(16_000_000_000, SeqCst);
+        now.fetch_add(nanoseconds(GIVE_UP_AFTER), SeqCst);
         server.keeper.tick();
         assert!(!server.handle.0.snapshots.is_receiving() && !is_there());
     }

@@ -38,7 +38,7 @@ const WINDOW_BOUNDS: (u64, u64) = (1, 16);
 /// At least so long a silence means that what is under way was lost, and longer where round trips are.
 const RESEND_AFTER: Duration = Duration::from_secs(1);
 /// After this long without progress a transfer is given up.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(40);
+pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_secs(40);
 
 /// The transfers of this server, in both directions.
 #[derive(Debug)]

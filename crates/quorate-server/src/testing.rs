@@ -185,7 +185,8 @@ impl Cluster {
     /// Everybody does what there is to do, and a millisecond passes.
     pub(crate) fn step(&mut self) {
         for (number, member) in self.members.iter_mut().enumerate() {
-            while member.raft.is_ready() {
+            while member.raft.is_ready() || member.log.is_ready() {
+                member.log.round();
                 member.raft.round().unwrap();
             }
             while !self.hung.contains(&number) && member.apply.is_ready() {

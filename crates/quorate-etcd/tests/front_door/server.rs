@@ -143,12 +143,16 @@ impl Backend for Memory {
         TERM
     }
 
-    async fn propose(&self, command: Command, admitted: Admitted) -> Result<Reply, ServerError> {
-        if self.keeps(admitted) {
+    async fn propose(
+        &self,
+        command: &Command,
+        admit: impl Future<Output = Result<Admitted, ServerError>> + Send,
+    ) -> Result<Reply, ServerError> {
+        if self.keeps(admit.await?) {
             return std::future::pending().await;
         }
         self.needs_leader()?;
-        self.apply(&command)
+        self.apply(command)
     }
 
     async fn read_barrier(&self) -> Result<(), ServerError> {

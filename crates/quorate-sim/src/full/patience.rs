@@ -38,7 +38,9 @@ impl Member {
             let detail = format!("member {number} has not heard its peers for {waited_ms} ms");
             return Err(Conviction::new(Judge::Liveness, detail));
         }
+        // Where there is nobody else, nobody else can lead.
         let leads = running.raft.view().is_some_and(|view| view.role == Role::Leader);
+        let leads = leads && plan.members > 1;
         let since = self.writes_since.filter(|_| leads);
         let hung_ns = since.map_or(0, |since| now.saturating_sub(since.max(self.awake_since)));
         if hung_ns > 2 * plan.election_ns + SECOND {
