@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use crate::{
     disk::SmallDisk,
@@ -36,6 +37,7 @@ pub struct Cluster {
     /// The small disk that the last member lives on, where one could be made.
     pub small_disk: Option<SmallDisk>,
     home: TempDir,
+    proxies: JoinSet<()>,
 }
 
 impl Cluster {
@@ -58,19 +60,29 @@ impl Cluster {
             arguments: arguments(options),
         };
         let links = Arc::new(Links::new(options.members));
+        let mut proxies = JoinSet::new();
         for (at, member) in members.iter().enumerate() {
-            proxy::listen(member.advertised, at, member.peer, Arc::clone(&links)).await?;
+            let listener = proxy::listen(member.advertised).await?;
+            proxies.spawn(proxy::serve(listener, at, member.peer, Arc::clone(&links)));
         }
         let small_disk = match members.last() {
             Some(last) if options.wants("disk-full") => SmallDisk::mount(&last.dir),
             _ => None,
         };
-        let mut cluster = Self { members, links, launch, small_disk, home };
+        let mut cluster = Self { members, links, launch, small_disk, home, proxies };
         for member in &mut cluster.members {
             member.start(&cluster.launch, &[])?;
         }
         cluster.await_names().await?;
         Ok(cluster)
+    }
+
+    /// Ends everything, so that another cluster may have the same ports.
+    pub async fn end(mut self) {
+        for member in &mut self.members {
+            member.kill();
+        }
+        self.proxies.shutdown().await;
     }
 
     /// Where members keep their directories and logs.

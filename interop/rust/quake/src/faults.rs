@@ -45,6 +45,8 @@ pub enum Fault {
     ClockStrobe,
     /// Members are killed and started again in the middle of elections.
     ElectionStorm,
+    /// A leader stands still, cut off, until another one has acknowledged a write; then it is asked for what was written.
+    Depose,
     /// A voter is killed right after it has voted, and asked again by another candidate of the same term.
     VoteTwice,
 }
@@ -72,6 +74,7 @@ impl Fault {
         Self::BitFlip,
         Self::ClockStrobe,
         Self::ElectionStorm,
+        Self::Depose,
         Self::VoteTwice,
     ];
 
@@ -98,6 +101,7 @@ impl Fault {
             Self::BitFlip => "bit-flip",
             Self::ClockStrobe => "clock-strobe",
             Self::ElectionStorm => "election-storm",
+            Self::Depose => "depose",
             Self::VoteTwice => "vote-twice",
         }
     }

@@ -30,13 +30,13 @@ pub struct Ending {
     pub set: Vec<String>,
 }
 
-/// Judges; tells each breach, draws it into `report`, and answers how many there are.
+/// Judges; tells each breach, draws it into `report`, and answers all that were told, each with its promise before it.
 ///
 /// # Errors
 /// A history that cannot be judged, or a picture that cannot be written.
-pub fn judge(mut history: History, ending: Ending, report: &Path) -> Result<usize> {
+pub fn judge(mut history: History, ending: Ending, report: &Path) -> Result<Vec<String>> {
     let persisted = persisted(&ending);
-    let mut breaches = Breaches { report, count: 0 };
+    let mut breaches = Breaches { report, told: Vec::new() };
     for complaint in &history.complaints {
         breaches.tell("seen", complaint);
     }
@@ -60,7 +60,7 @@ pub fn judge(mut history: History, ending: Ending, report: &Path) -> Result<usiz
         history.watches.len(),
         history.added.len()
     );
-    Ok(breaches.count)
+    Ok(breaches.told)
 }
 
 /// Everything that happened, as the first member tells it; that the others tell the same is for the watches' judge.
@@ -119,14 +119,14 @@ fn set(history: &History, ending: &Ending, breaches: &mut Breaches<'_>) {
 #[derive(Debug)]
 struct Breaches<'a> {
     report: &'a Path,
-    count: usize,
+    told: Vec<String>,
 }
 
 impl Breaches<'_> {
     fn tell(&mut self, what: &str, detail: &str) {
-        self.count += 1;
         let short: String = detail.chars().take(1200).collect();
         println!("VIOLATION {what}: {short}");
+        self.told.push(format!("{what}: {short}"));
     }
 
     /// Tells what a judge says; one that cannot decide has not acquitted anybody.
@@ -136,8 +136,7 @@ impl Breaches<'_> {
             self.tell(what, &finding.to_string());
         }
         if let Some(more) = findings.len().checked_sub(TOLD_MAX).filter(|more| *more > 0) {
-            self.count += more;
-            println!("VIOLATION {what}: and {more} more");
+            self.tell(what, &format!("and {more} more"));
         }
         if let Verdict::Undecided(why) = verdict {
             self.tell(what, &format!("undecided: {why}"));

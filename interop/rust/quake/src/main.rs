@@ -11,6 +11,7 @@
 
 mod cluster;
 mod convert;
+mod conviction;
 mod dice;
 mod disk;
 mod ending;
@@ -89,8 +90,16 @@ async fn interrupted() -> Result<usize> {
     bail!("interrupted")
 }
 
-/// One run; how many promises were broken.
+/// How many promises were broken.
 async fn run(options: &Options) -> Result<usize> {
+    match options.breaks {
+        Some(promise) => conviction::convict(options, promise).await,
+        None => Ok(shake(options).await?.len()),
+    }
+}
+
+/// One run; the promises that were broken.
+async fn shake(options: &Options) -> Result<Vec<String>> {
     println!("seed {}, {} members", options.seed, options.members);
     let mut dice = Dice::new(options.seed);
     let mut cluster = Cluster::start(options).await?;
@@ -116,13 +125,14 @@ async fn run(options: &Options) -> Result<usize> {
     history.complaints.extend(tally.complaints.iter().cloned());
     history.complaints.extend(ending::failures(&mut cluster));
     let began = Instant::now();
-    let violations = judge(history, ending, &options.report)?;
+    let breaches = judge(history, ending, &options.report)?;
     println!("judged in {} ms", began.elapsed().as_millis());
-    if violations > 0 {
+    if !breaches.is_empty() {
         ending::keep_logs(&cluster, &options.report)?;
     }
-    tell(&world, &tally, violations);
-    Ok(violations)
+    tell(&world, &tally, breaches.len());
+    cluster.end().await;
+    Ok(breaches)
 }
 
 async fn open_accounts(session: &mut Session) -> Result<()> {

@@ -154,6 +154,7 @@ impl<'a> Nemesis<'a> {
             Fault::BitFlip => self.flip_bit(leader).await,
             Fault::ClockStrobe => self.strobe(self.follower(leader)).await,
             Fault::ElectionStorm => self.election_storm(leader).await,
+            Fault::Depose => self.depose(leader).await,
             Fault::VoteTwice => self.vote_twice(leader).await,
         }
     }

@@ -13,6 +13,7 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{mpsc, watch},
+    task::JoinSet,
     time::Instant,
 };
 
@@ -29,23 +30,25 @@ const SENDER_AT: usize = 8 + 8 + 2 + 8;
 const LANE_BULK: u8 = 2;
 const OPENING_WAIT: Duration = Duration::from_secs(3);
 
-/// Listens at `at` for those who mean the member `to`, who listens at `real`.
+/// Listens at `at`.
 ///
 /// # Errors
 /// The address is taken.
-pub async fn listen(at: SocketAddr, to: usize, real: SocketAddr, links: Arc<Links>) -> Result<()> {
-    let listener =
-        TcpListener::bind(at).await.with_context(|| format!("listen on {at} between members"))?;
-    tokio::spawn(async move {
-        while let Ok((dialler, _)) = listener.accept().await {
-            let links = Arc::clone(&links);
-            tokio::spawn(async move {
-                // A connection that ends ends; the members dial again.
-                let _ = carry(dialler, to, real, links).await;
-            });
-        }
-    });
-    Ok(())
+pub async fn listen(at: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(at).await.with_context(|| format!("listen on {at} between members"))
+}
+
+/// Carries every connection on to the member `to`, who listens at `real`; all of them end with this.
+pub async fn serve(listener: TcpListener, to: usize, real: SocketAddr, links: Arc<Links>) {
+    let mut carried = JoinSet::new();
+    while let Ok((dialler, _)) = listener.accept().await {
+        let links = Arc::clone(&links);
+        carried.spawn(async move {
+            // A connection that ends ends; the members dial again.
+            let _ = carry(dialler, to, real, links).await;
+        });
+        while carried.try_join_next().is_some() {}
+    }
 }
 
 async fn carry(

@@ -64,7 +64,7 @@ fn fresh_key(session: &mut Session, prefix: &str, keys: u64) -> String {
 }
 
 /// A transaction of one put.
-fn put(key: &str, value: &str) -> Txn {
+pub fn put(key: &str, value: &str) -> Txn {
     Txn { success: vec![put_step(key, value)], ..Txn::default() }
 }
 

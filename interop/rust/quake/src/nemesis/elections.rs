@@ -6,15 +6,19 @@ use std::{
 };
 
 use anyhow::Result;
+use quorate_check::etcd::Range;
 
 use super::Nemesis;
-use crate::links::Cut;
+use crate::{links::Cut, session::Freshness, work::put};
 
 /// How long an election may take while links are cut.
 const ELECTION_MAX: Duration = Duration::from_secs(4);
 
 /// How long the members need to write down and tell each other what they were asked for.
 const SETTLES: Duration = Duration::from_millis(250);
+
+/// How often a leader that does not know that another one came is asked, as long as it answers.
+const DEPOSED_READS_MAX: u32 = 20;
 
 impl Nemesis<'_> {
     /// Elections without end: leader and voter are killed and started again in the middle of them.
@@ -75,6 +79,34 @@ impl Nemesis<'_> {
         let next = next.map_or("nobody".into(), |next| format!("n{next}"));
         tokio::time::sleep(2 * SETTLES).await;
         Ok(format!("n{voter}, asked by n{winner} and then by {next}, after n{former} led"))
+    }
+
+    /// Asks a leader for what was written without it, before it can know that another one leads.
+    ///
+    /// It is cut off and stops in the middle of its work, so it heard of a quorum just before. When it goes on, still cut off, it may
+    /// believe to lead until it has looked for its quorum again: an election timeout, or nearly two.
+    pub(super) async fn depose(&mut self, former: usize) -> Result<String> {
+        self.cluster
+            .links
+            .change(|from, to| from == former || to == former, |rule| rule.cut = Cut::Refused);
+        self.cluster.members[former].signal(libc::SIGSTOP);
+        let Some(next) = self.await_leader(|at| at != former).await else {
+            return Ok(format!("nobody won without n{former}"));
+        };
+        let key = format!("q/{next}");
+        let txn = put(&key, &self.probes[next].unique());
+        let written = self.probes[next].transact(&txn, None).await.outcome.reply().is_some();
+        self.cluster.members[former].signal(libc::SIGCONT);
+        let mut answers = 0;
+        while answers < DEPOSED_READS_MAX {
+            let read = self.probes[former].read(&Range::one(&key), Freshness::Linearizable).await;
+            if read.outcome.reply().is_none() {
+                break;
+            }
+            answers += 1;
+        }
+        let written = if written { "a write" } else { "no write" };
+        Ok(format!("n{former} for n{next}, which acknowledged {written}; {answers} answers"))
     }
 
     /// Waits until one of some members leads.
