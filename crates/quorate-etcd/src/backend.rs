@@ -27,6 +27,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The newest Raft term this member knows, for response headers. Cheap: called for every response.
     fn raft_term(&self) -> u64;
 
+    /// Resolves once this member may serve clients: soon after its start, and at once from then on. Every request waits for
+    /// it first, but for those that ask the member about itself.
+    ///
+    /// # Errors
+    /// [`ServerError::TooManyRequests`] when too many wait.
+    fn ready(&self) -> impl Future<Output = Result<(), ServerError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Replicates `command`, once it is let in, and resolves when this member has applied it. Keeps what `admit` gives until the
     /// proposal is answered, also when nobody waits for the answer any more: that is how long it takes up room. Waiting to be let
     /// in is part of the request's time (etcd: `ReqTimeout`).

@@ -125,6 +125,14 @@ impl<B: Backend> Front<B> {
         self.admission.loads().into_iter().chain(watched).collect()
     }
 
+    /// Resolves once requests of clients are answered: the first thing that each does.
+    ///
+    /// # Errors
+    /// Those of [`Backend::ready`].
+    pub async fn ready(&self) -> Result<(), ServerError> {
+        self.backend.ready().await
+    }
+
     /// A header at the newest revision applied here.
     pub(crate) fn header(&self) -> ResponseHeader {
         self.header_at(self.backend.reader().revision())

@@ -60,6 +60,13 @@ impl Backend for Handle {
         self.0.standing.term().0
     }
 
+    async fn ready(&self) -> Result<(), ServerError> {
+        match self.0.readiness.wait()? {
+            Some(slot) => Wait(slot).await,
+            None => Ok(()),
+        }
+    }
+
     async fn propose(
         &self,
         command: &Command,
@@ -190,21 +197,14 @@ impl Handle {
         &self.0.identity
     }
 
-    /// Says so in the log, and calls `announce`, once a linearizable read went through: from then on clients are served.
+    /// Calls `announce` once a linearizable read went through: from then on clients are served. At once, if one has.
     pub fn announce_when_ready(&self, announce: impl FnOnce() + Send + 'static) {
-        let server = self.clone();
-        let then = move |outcome: Result<(), _>| match outcome {
-            Ok(()) => {
-                tracing::info!(
-                    member = format!("{:x}", server.0.identity.me.0),
-                    cluster = format!("{:x}", server.0.identity.cluster_id),
-                    "ready to serve client requests"
-                );
-                announce();
-            }
-            Err(_) => server.announce_when_ready(announce),
-        };
-        self.0.raft.put(RaftInput::Read(Waiter::Call(Box::new(then))));
+        self.0.readiness.announce(Waiter::Call(Box::new(|_| announce())));
+    }
+
+    /// Whether clients are served: the state is as new as it must be, or it took too long to become so.
+    pub fn serves(&self) -> bool {
+        self.0.readiness.serves()
     }
 
     /// How many proposals of this member's clients wait for their answer, whether the clients do or not.

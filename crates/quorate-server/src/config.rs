@@ -45,6 +45,9 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// When old revisions are dropped without being asked.
     pub auto_compaction: AutoCompaction,
+    /// How long after its start a member that hears of no quorum keeps clients waiting (etcd:
+    /// `--wait-cluster-ready-timeout`).
+    pub cluster_ready_wait: Duration,
     /// How often a leader notes in the log how much time is left of a lease that has longer, in whole seconds.
     pub lease_checkpoint_interval: Duration,
     /// How often an idle watch that asked for it is told how far it is.
@@ -114,6 +117,7 @@ impl Default for ServerConfig {
             client_threads: 0,
             limits: Limits::default(),
             auto_compaction: AutoCompaction::Off,
+            cluster_ready_wait: Duration::from_secs(5),
             lease_checkpoint_interval: Duration::from_secs(CHECKPOINT_INTERVAL_SECONDS.into()),
             watch_progress_notify_interval: Duration::from_secs(600),
             reported_version: "3.7.1".into(),

@@ -1,5 +1,5 @@
 //! What is done by the clock: a leader ends leases, notes how much of their time is left, drops old revisions; everybody sends
-//! again what got lost of a snapshot.
+//! again what got lost of a snapshot, and a member that has just started looks whether it may serve clients.
 //!
 //! Everything it decides becomes real only through the log. Proposals are bound to the leadership in which they were made, so
 //! that what a deposed leader believed of a lease never reaches the log.
@@ -14,7 +14,7 @@ use quorate_proto::etcdserverpb::{
 use quorate_raft::{Mono, Term};
 
 use crate::{
-    AutoCompaction, bugs::Bug, clock::nanoseconds, shared::Shared, snapshots::Snapshots,
+    AutoCompaction, bugs::Bug, clock::nanoseconds, readiness, shared::Shared, snapshots::Snapshots,
     troubles::LeaderWatch,
 };
 
@@ -45,6 +45,7 @@ impl Keeper {
     pub fn tick(&mut self) {
         Snapshots::tick(&self.shared);
         self.leader_watch.look(&self.shared);
+        readiness::tick(&self.shared);
         let leads = self.shared.standing.leads();
         if let Some(term) = leads {
             self.keep_leases(term);

@@ -49,6 +49,7 @@ mod ports;
 mod power_cuts;
 mod publication;
 mod raft_loop;
+mod readiness;
 mod services;
 mod shared;
 mod slot;

@@ -25,6 +25,7 @@ use crate::{
     pending::Pending,
     ports::Outside,
     raft_loop::RaftLoop,
+    readiness::{self, Readiness},
     services::Calls,
     shared::{GROUP, Shared, Sizes, Standing},
     snapshots::Snapshots,
@@ -87,6 +88,7 @@ pub fn start(
     let node = recover(&config, &identity, start, &mut outside)?;
     let term = node.view(GROUP).map_or(Term(0), |view| view.term);
     let shared = Arc::new(share(config, identity, term, &store, dir, outside)?);
+    readiness::ask(&shared);
     Ok(Started {
         handle: Handle(Arc::clone(&shared)),
         raft: RaftLoop::new(Arc::clone(&shared), node, log),
@@ -206,6 +208,7 @@ fn share(
         lessor: Mutex::new(Lessor::new(leases, checkpoint_seconds)),
         standing: Standing::new(now, term, store.applied().index),
         refusals: Refusals::default(),
+        readiness: Readiness::new(now.after(nanoseconds(config.cluster_ready_wait))),
         sizes: Sizes { total: size.total.into(), live: size.in_use.into() },
         clock: outside.clock,
         peers: outside.peers,

@@ -17,7 +17,7 @@ use quorate_etcd::backend::ServerError;
 use quorate_kv::{Command, Reply};
 use quorate_node::{PeerMessage, Scope};
 use quorate_raft::NodeId;
-use quorate_storage::vfs::{MemoryVfs, Vfs};
+use quorate_storage::vfs::{CrashStyle, MemoryVfs, Vfs};
 
 use crate::{
     Clock, Handle, Identity, Job, Jobs, Outside, Peers, ServerConfig, Started, Unbroken,
@@ -172,6 +172,14 @@ impl Cluster {
             cluster.members.push(started);
         }
         cluster
+    }
+
+    /// All processes die and start again. What the disks have not synced is gone.
+    pub(crate) fn crash_all(&mut self) {
+        self.disks.iter().for_each(|disk| disk.crash(CrashStyle::LoseAll, 0));
+        self.members.clear();
+        self.wire.lock().clear();
+        self.members = (0..self.configs.len()).map(|number| self.start(number)).collect();
     }
 
     fn start(&self, number: usize) -> Started {

@@ -167,6 +167,7 @@ pub const CATALOGUE: &[Mutant] = &[
     of(230, "nothing is heard while the log is written", "Quorate, hung disks"),
     of(231, "nothing is heard while a snapshot is installed", "Quorate, installs"),
     of(232, "a request is refused for want of a leader while its time runs", "Quorate"),
+    of(242, "a member serves clients before it has replayed its log", "Quorate"),
 ];
 
 /// Who convicted a mutant.

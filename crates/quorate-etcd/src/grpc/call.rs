@@ -91,6 +91,9 @@ where
     /// The hot methods first; the others share one boxed future, so that they do not make every call's larger.
     #[expect(clippy::wildcard_enum_match_arm, reason = "the next function has the other methods")]
     async fn run(self) -> Result<ReplyBody, Status> {
+        if self.method != Method::InspectRaft {
+            self.front.ready().await?;
+        }
         if self.needs_leader && self.front.backend.leaderless_for().is_some() {
             return Err(EtcdError::NoLeader.into());
         }

@@ -24,10 +24,20 @@ pub(super) fn disk(mutant: u16, seed: u64) -> MemoryVfs {
 /// A bug of the transport: a frame's checksum is not looked at.
 pub(super) const UNCHECKED_FRAMES: u16 = 275;
 
+/// A bug of a leader whose apply side stands still.
+const OF_LEADERSHIPS: u16 = 241;
+
+/// A bug of members that have just started, best all at once.
+const OF_STARTS: u16 = 242;
+
 /// What goes wrong in the world of a bug that takes one of its own.
 pub(super) fn mishaps(mutant: u16) -> Option<Vec<Mishap>> {
     match mutant {
         OF_INSTALLS => Some(vec![Mishap::Strand, Mishap::InstallCut]),
+        OF_LEADERSHIPS => {
+            Some(vec![Mishap::Isolate, Mishap::Pause, Mishap::Crash, Mishap::ApplyHangs])
+        }
+        OF_STARTS => Some(vec![Mishap::CrashAll]),
         GUESSED_SALTS => Some(vec![Mishap::Forge, Mishap::Forge, Mishap::Crash]),
         _ => None,
     }
@@ -49,7 +59,8 @@ const BUGS: &[(u16, Bug)] = &[
     (273, Bug::CallsKept),
     (274, Bug::UnwantedKept),
     (240, Bug::CheckpointNotTakenBack),
-    (241, Bug::LessorOfAnyTerm),
+    (OF_LEADERSHIPS, Bug::LessorOfAnyTerm),
+    (OF_STARTS, Bug::ServesAtOnce),
     (230, Bug::RaftWaitsForDisk),
     (231, Bug::DeafWhileInstalling),
     (232, Bug::RefusedWithoutLeader),

@@ -116,6 +116,7 @@ impl Wake for Alarm {
 }
 
 async fn serve(front: Arc<Front<Handle>>, ask: Ask) -> Outcome {
+    front.ready().await?;
     match ask {
         Ask::Keys(request, lease) => keys(&front, request, lease).await.map(Answer::Keys),
         Ask::Compact(revision) => {

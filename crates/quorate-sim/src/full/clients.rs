@@ -55,7 +55,7 @@ impl World {
         let member = session.member;
         let Some(one) = self.members.get(member) else { return Ok(()) };
         let reachable = one.running.is_some() && one.paused_until <= now;
-        session.look_patient(now, one.awake_since, &self.plan)?;
+        session.look_patient(now, one, &self.plan)?;
         match (&one.running, &session.call) {
             (Some(running), None) if reachable => {
                 one.tell_time(now);
@@ -84,6 +84,7 @@ impl World {
         let Some(one) = self.members.get(member) else { return Ok(()) };
         if watcher.next_at <= now && one.paused_until <= now {
             match &one.running {
+                Some(running) if !running.handle.serves() => {}
                 Some(running) if !watcher.is_open() => watcher.open(&running.front, now),
                 Some(_) => watcher.ask_for_progress(now),
                 None => watcher.disconnect(now, &mut self.history.watches),

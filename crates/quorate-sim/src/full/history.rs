@@ -1,5 +1,7 @@
 //! What clients saw, and what the judges of histories say of it.
 
+use std::collections::BTreeMap;
+
 use quorate_check::{
     Outcome, Verdict, cycles,
     etcd::{Compare, Range, RevisionEvents, Step, StepReply},
@@ -17,6 +19,19 @@ pub(super) struct History {
     pub(super) lists: Vec<cycles::Operation>,
     pub(super) leases: Vec<lease::Operation>,
     pub(super) watches: Vec<watch::Watch>,
+    /// The newest revision in an answer to anybody.
+    acknowledged: i64,
+    /// What a member that has started must show, by its number.
+    floors: BTreeMap<usize, Floor>,
+    /// The first answer from before a member's start.
+    went_back: Option<String>,
+}
+
+/// What was acknowledged when a member started: nothing older is shown until it may serve whatever it has.
+#[derive(Clone, Copy, Debug)]
+struct Floor {
+    revision: i64,
+    until: u64,
 }
 
 impl History {
@@ -28,6 +43,24 @@ impl History {
         self.requests.iter().filter(read).count() as u64
     }
 
+    /// A member starts. Up to `until` its clients must see what anybody was told before.
+    pub(super) fn starts(&mut self, member: usize, until: u64) {
+        self.floors.insert(member, Floor { revision: self.acknowledged, until });
+    }
+
+    /// A member shows its state at a revision.
+    pub(super) fn shows(&mut self, member: usize, now: u64, revision: i64) {
+        self.acknowledged = self.acknowledged.max(revision);
+        let floor = self.floors.get(&member).filter(|floor| now < floor.until);
+        if let Some(floor) = floor.filter(|floor| revision < floor.revision) {
+            let known = floor.revision;
+            let text = || {
+                format!("member {member} shows {revision}, but before it started {known} was told")
+            };
+            self.went_back.get_or_insert_with(text);
+        }
+    }
+
     /// Judges everything against what is known to have happened.
     ///
     /// # Errors
@@ -37,6 +70,9 @@ impl History {
         persisted: &[RevisionEvents],
         bounds: lease::Bounds,
     ) -> Result<(), Conviction> {
+        if let Some(text) = &self.went_back {
+            return Err(Conviction::new(Judge::History, text.clone()));
+        }
         settle("requests", revision::check(&self.requests, persisted))?;
         settle("registers", linear::check(&self.registers()))?;
         settle("lists", cycles::check(&self.lists))?;

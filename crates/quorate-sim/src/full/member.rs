@@ -56,6 +56,8 @@ pub(super) struct Member {
     pub(super) hung_until: u64,
     /// Since when its process has run without standing still.
     pub(super) awake_since: u64,
+    /// Since when it has served clients. Before, they wait without an end of their own.
+    pub(super) serves_since: u64,
     /// Since when a write has been under way.
     pub(super) writes_since: Option<u64>,
     /// Since when its state has been becoming a snapshot.
@@ -171,6 +173,7 @@ impl Member {
                 slow_disk: (0, 0),
                 hung_until: 0,
                 awake_since: 0,
+                serves_since: 0,
                 writes_since: None,
                 installs_since: None,
                 unheard_since: None,

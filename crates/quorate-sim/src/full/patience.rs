@@ -26,6 +26,13 @@ const CALM_NS: u64 = 12 * SECOND;
 const GIVEN_UP_NS: u64 = 6 * SECOND;
 
 impl Member {
+    /// Notes whether clients are served.
+    pub(super) fn note_service(&mut self, now: u64) {
+        if self.running.as_ref().is_none_or(|running| !running.handle.serves()) {
+            self.serves_since = now;
+        }
+    }
+
     /// Looks whether this member neglects anybody.
     ///
     /// # Errors
@@ -53,20 +60,22 @@ impl Member {
 }
 
 impl Session {
-    /// Looks whether a request has no answer after the time of a request, though its member ran without standing still.
+    /// Looks whether a request has no answer after the time of a request, though its member served clients and ran without
+    /// standing still.
     ///
     /// # Errors
     /// Which.
     pub(super) fn look_patient(
         &self,
         now: u64,
-        awake_since: u64,
+        member: &Member,
         plan: &Plan,
     ) -> Result<(), Conviction> {
         let Some(call) = &self.call else { return Ok(()) };
         let limit_ns = 5 * SECOND + 2 * plan.election_ns;
         let limit_ns = limit_ns + limit_ns * plan.drift_ppm / 1_000_000 + SLACK_NS;
-        if now < call.invoke + limit_ns || call.invoke < awake_since {
+        let begin = call.invoke.max(member.serves_since);
+        if now < begin + limit_ns || call.invoke < member.awake_since {
             return Ok(());
         }
         let waited_ms = (now - call.invoke) / MS;

@@ -231,9 +231,9 @@ impl Plan {
 
     /// For a planted bug: a world in which leadership moves, leases matter and snapshots are sent, so that few seeds are needed.
     fn aim(&mut self) {
-        self.mishaps = vec![Mishap::Isolate, Mishap::Pause, Mishap::Crash, Mishap::ApplyHangs];
+        self.mishaps = vec![Mishap::Isolate, Mishap::Pause, Mishap::Crash];
         if (230..240).contains(&self.mutant) {
-            self.mishaps.push(Mishap::DiskHangs);
+            self.mishaps.extend([Mishap::ApplyHangs, Mishap::DiskHangs]);
         }
         if self.mutant == 231 {
             self.install_ns = 4 * SECOND;

@@ -124,6 +124,7 @@ impl Session {
         };
         if let Outcome::Ok(Answer::Keys(reply)) = &outcome {
             self.told = Some(reply.revision);
+            history.shows(self.member, now, reply.revision);
         }
         let heard = Heard { now, call: &call, outcome: &outcome };
         if let Ask::Keys(request, lease) = &call.ask {

@@ -29,6 +29,9 @@ use crate::{
 
 /// How often a server looks at its clock.
 const TICK_NS: u64 = 200 * MS;
+/// How long a member that has just started must not show an old state: what it waits for a quorum, less what its clock may be
+/// ahead.
+const READY_LEAST_NS: u64 = 4_500 * MS;
 /// How much later than it could a thread runs, at most.
 const THREAD_DELAY_NS: u64 = 40_000;
 
@@ -351,6 +354,7 @@ impl World {
         if let (Some(reader), Some(running)) = (one.reader(), &mut one.running) {
             running.views.note(reader.view());
         }
+        one.note_service(self.now);
         self.witness.look(one, self.excused.contains(&member))?;
         one.look_at_limits()?;
         one.look_awake(self.now, &self.plan)?;
@@ -499,6 +503,7 @@ impl World {
         match one.start(now) {
             Ok(()) => {
                 let boot = one.boots;
+                self.history.starts(member, now + READY_LEAST_NS);
                 let ticks_at = now + self.dice.below(TICK_NS);
                 self.put(ticks_at, Event::Tick { member, boot });
                 self.connections(member, true);

@@ -116,6 +116,21 @@ pub(super) const FLAGS: &[Flag] = &[
         kind: Kind::Duration,
         effect: Effect::Set(progress_interval, "The same, by its name before etcd 3.6."),
     },
+    Flag {
+        name: "wait-cluster-ready-timeout",
+        default: "'5s'",
+        kind: Kind::Duration,
+        effect: Effect::Set(
+            cluster_ready_wait,
+            "How long after its start a member that hears of no quorum keeps clients waiting.",
+        ),
+    },
+    Flag {
+        name: "experimental-wait-cluster-ready-timeout",
+        default: "'5s'",
+        kind: Kind::Duration,
+        effect: Effect::Set(cluster_ready_wait, "The same, by its name before etcd 3.6."),
+    },
     text("logger", "'zap'", logger, "'zap': structured lines."),
     text(
         "log-outputs",
@@ -297,6 +312,11 @@ fn compaction_retention(draft: &mut Draft, value: &str) -> Result<(), Problem> {
 
 fn progress_interval(draft: &mut Draft, value: &str) -> Result<(), Problem> {
     draft.progress_interval = values::duration(value)?;
+    Ok(())
+}
+
+fn cluster_ready_wait(draft: &mut Draft, value: &str) -> Result<(), Problem> {
+    draft.cluster_ready_wait = values::duration(value)?;
     Ok(())
 }
 
