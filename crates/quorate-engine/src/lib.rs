@@ -119,6 +119,9 @@ pub trait Engine: Send + fmt::Debug {
     /// [`Error::Io`] or [`Error::Backend`] when the store can't be read.
     fn view(&self) -> Result<Arc<dyn View>, Error>;
 
+    /// How many of its views are held. An engine that is dropped while some are may leave them with errors.
+    fn views_held(&self) -> usize;
+
     /// Bytes that the store takes on disk and, of those, the bytes that hold live data.
     ///
     /// # Errors

@@ -4,6 +4,9 @@
 //! may differ by a letter. A few codes are etcd's own accidents, kept because clients have learnt them: the errors marked
 //! "wire quirk" leave etcd as `Unknown`, since its server maps them to values meant for the client side.
 //!
+//! A failure of the server itself is `Internal`, where etcd says `Unknown`: etcd's own Go client takes up a watch again after
+//! `Internal` or `Unavailable`, and gives it up for good after anything else.
+//!
 //! Left out: errors of the lock and election services, which come with those services.
 //!
 //! Source: etcd `api/v3rpc/rpctypes/error.go` for the texts, `server/etcdserver/api/v3rpc/util.go` for the mapping.
@@ -127,7 +130,7 @@ impl From<ServerError> for Status {
 /// What a client is told about `error`.
 pub fn status_of(error: &ServerError) -> Status {
     let unnamed =
-        |text: &dyn std::fmt::Display| Status::new(Code::Unknown, format!("etcdserver: {text}"));
+        |text: &dyn std::fmt::Display| Status::new(Code::Internal, format!("etcdserver: {text}"));
     let named = match error {
         ServerError::Request(request) => match named_request(*request) {
             Some(named) => named,
@@ -200,9 +203,9 @@ mod tests {
     }
 
     #[test]
-    fn what_etcd_has_no_name_for_is_unknown() {
+    fn what_etcd_has_no_name_for_is_internal() {
         let status = status_of(&ServerError::Internal("disk on fire".into()));
-        assert_eq!((status.code(), status.message()), (Code::Unknown, "etcdserver: disk on fire"));
+        assert_eq!((status.code(), status.message()), (Code::Internal, "etcdserver: disk on fire"));
         let status = status_of(&ServerError::Unimplemented("not yet"));
         assert_eq!((status.code(), status.message()), (Code::Unimplemented, "not yet"));
     }

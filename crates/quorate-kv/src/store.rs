@@ -112,16 +112,16 @@ impl Store {
         Ok(self.engine.size_bytes()?)
     }
 
-    /// Goes on with another engine, into which a snapshot was installed.
+    /// Goes on with another engine, into which a snapshot was installed, and gives the old one back.
     ///
-    /// Readers taken before still look at the old engine, which is dropped here: one on disk answers them with errors
-    /// from then on. Take new ones.
+    /// Readers taken before still look at the old engine: whoever drops it while [`Engine::views_held`] says that there are
+    /// some leaves them with errors.
     ///
     /// # Errors
     /// As [`Store::open`]; the old state stays then.
-    pub fn restore(&mut self, engine: Box<dyn Engine>) -> Result<(), Error> {
-        *self = Self::open(engine)?;
-        Ok(())
+    pub fn restore(&mut self, engine: Box<dyn Engine>) -> Result<Box<dyn Engine>, Error> {
+        let new = Self::open(engine)?;
+        Ok(std::mem::replace(self, new).into_engine())
     }
 
     /// Gives the engine back. Views stay valid.

@@ -10,7 +10,7 @@
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use quorate_engine::Durability;
+use quorate_engine::{Durability, Engine};
 use quorate_kv::{Committed, Reader, Store};
 use quorate_node::{Apply, Entry, Envelope, NodeEvent, RoleChange};
 use quorate_raft::{EntryKind, Index, Mono, Role, SnapshotMeta, Term};
@@ -32,6 +32,10 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 const CHECKPOINT_RUNS_MAX: u64 = 50_000;
 /// The most content of one run, in bytes.
 const RUN_BYTES_MAX: usize = 4 << 20;
+/// How many states that a snapshot has replaced are kept for their readers.
+const REPLACED_MAX: usize = 2;
+/// How often it is looked whether such a state still has readers, when nothing else happens.
+const REPLACED_LOOK: Duration = Duration::from_secs(1);
 /// How many changes one step of purging looks at: some milliseconds.
 const PURGE_KEYS_MAX: usize = 500;
 
@@ -54,6 +58,10 @@ pub struct ApplyLoop {
     purge_waiters: Vec<(i64, Waiter<()>)>,
     /// A compaction is being hashed.
     hashing: bool,
+    /// States that a snapshot has replaced and somebody still reads, oldest first.
+    replaced: VecDeque<Box<dyn Engine>>,
+    /// When they were last looked at.
+    replaced_looked_at: Mono,
     /// What is being hashed is of a state that a snapshot has replaced since: its end means nothing.
     hash_is_stale: bool,
     /// The state has become a snapshot, and the Raft side is to hear so.
@@ -82,6 +90,8 @@ impl ApplyLoop {
             purging: true,
             purge_waiters: Vec::new(),
             hashing: false,
+            replaced: VecDeque::new(),
+            replaced_looked_at: last_checkpoint,
             hash_is_stale: false,
             installed: false,
             stopping: false,
@@ -96,8 +106,11 @@ impl ApplyLoop {
 
     /// When a round is due at the latest.
     pub fn next_deadline(&self) -> Option<Mono> {
-        let due = self.last_checkpoint.after(nanoseconds(CHECKPOINT_INTERVAL));
-        (self.runs_unsynced > 0).then_some(due)
+        let checkpoint = self.last_checkpoint.after(nanoseconds(CHECKPOINT_INTERVAL));
+        let checkpoint = (self.runs_unsynced > 0).then_some(checkpoint);
+        let look = self.replaced_looked_at.after(nanoseconds(REPLACED_LOOK));
+        let look = (!self.replaced.is_empty()).then_some(look);
+        checkpoint.into_iter().chain(look).min()
     }
 
     /// How many wait until what was compacted is gone.
@@ -138,6 +151,7 @@ impl ApplyLoop {
         while self.publish()? {
             if !self.step()? {
                 self.end_purges();
+                self.drop_replaced();
                 if self.stopping || self.must_checkpoint() {
                     self.checkpoint()?;
                 }
@@ -266,12 +280,16 @@ impl ApplyLoop {
         }
     }
 
-    /// The state becomes the snapshot that arrived; durably, before the log hears of it.
+    /// The state becomes the snapshot that arrived; durably, before the log hears of it. Whoever reads the old one goes on
+    /// with it.
     fn install(&mut self, snapshot: &SnapshotMeta) -> anyhow::Result<()> {
         let shared = &self.shared;
         let incoming = shared.snapshots.take_ready(snapshot)?;
         let engine = shared.snapshots.dir().install(incoming).context("install a snapshot")?;
-        self.store.restore(Box::new(engine)).context("open the installed snapshot")?;
+        let old = self.store.restore(Box::new(engine)).context("open the installed snapshot")?;
+        if !shared.makes(Bug::ReplacedStateCloses) && !shared.makes(Bug::StaleHashEnds) {
+            self.replaced.push_back(old);
+        }
         let reader = self.store.reader();
         let applied = reader.applied();
         anyhow::ensure!(
@@ -317,8 +335,19 @@ impl ApplyLoop {
         done.for_each(|(_, waiter)| waiter.give(Ok(()), &mut batch));
     }
 
+    /// Closes replaced states that nobody reads any more, and the oldest of too many.
+    fn drop_replaced(&mut self) {
+        self.replaced_looked_at = self.shared.clock.now();
+        self.replaced.retain(|engine| engine.views_held() > 0);
+        while self.replaced.len() > REPLACED_MAX {
+            tracing::warn!("too many replaced states have readers: the oldest is closed");
+            self.replaced.pop_front();
+        }
+    }
+
     fn must_checkpoint(&self) -> bool {
-        let due = self.next_deadline().is_some_and(|due| due <= self.shared.clock.now());
+        let lasted = self.shared.clock.now().since(self.last_checkpoint);
+        let due = self.runs_unsynced > 0 && lasted >= nanoseconds(CHECKPOINT_INTERVAL);
         due || self.runs_unsynced >= CHECKPOINT_RUNS_MAX
     }
 

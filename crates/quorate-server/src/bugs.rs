@@ -38,6 +38,8 @@ pub enum Bug {
     UnwantedKept,
     /// A renewal is acknowledged while the log still says how little time the lease had before.
     CheckpointNotTakenBack,
+    /// A state that a snapshot replaces is closed while clients still read it.
+    ReplacedStateCloses,
     /// Clients are served from the start on, whatever state there is.
     ServesAtOnce,
     /// A leader ends leases by the clock of a leadership that it had before.

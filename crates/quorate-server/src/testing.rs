@@ -201,7 +201,8 @@ impl Cluster {
                 member.apply.round().unwrap();
             }
         }
-        for (from, to, message) in std::mem::take(&mut *self.wire.lock()) {
+        let under_way = std::mem::take(&mut *self.wire.lock());
+        for (from, to, message) in under_way {
             let (sender, receiver) = (self.numbers[&from], self.numbers[&to]);
             if !self.cut.contains(&sender) && !self.cut.contains(&receiver) {
                 self.members[receiver].handle.take_peer_message(from, message);

@@ -168,6 +168,7 @@ pub const CATALOGUE: &[Mutant] = &[
     of(231, "nothing is heard while a snapshot is installed", "Quorate, installs"),
     of(232, "a request is refused for want of a leader while its time runs", "Quorate"),
     of(242, "a member serves clients before it has replayed its log", "Quorate"),
+    of(243, "a state that a snapshot replaces is closed under its readers", "Quorate"),
 ];
 
 /// Who convicted a mutant.

@@ -1,4 +1,5 @@
 //! A few whole members, driven by hand: what must hold between their sides.
 
+mod install;
 mod leases;
 mod start;

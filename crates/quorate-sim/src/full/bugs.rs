@@ -64,6 +64,7 @@ const BUGS: &[(u16, Bug)] = &[
     (230, Bug::RaftWaitsForDisk),
     (231, Bug::DeafWhileInstalling),
     (232, Bug::RefusedWithoutLeader),
+    (243, Bug::ReplacedStateCloses),
 ];
 
 /// Switches a bug on, in a build that has switches.

@@ -25,6 +25,8 @@ pub(super) struct History {
     floors: BTreeMap<usize, Floor>,
     /// The first answer from before a member's start.
     went_back: Option<String>,
+    /// A member told a client of a failure of its own.
+    failure: Option<String>,
 }
 
 /// What was acknowledged when a member started: nothing older is shown until it may serve whatever it has.
@@ -41,6 +43,16 @@ impl History {
             matches!(one.request, Request::Read { .. }) && one.outcome.reply().is_some()
         };
         self.requests.iter().filter(read).count() as u64
+    }
+
+    /// A member told a client that it failed.
+    pub(super) fn fails(&mut self, text: &str) {
+        self.failure = Some(text.to_owned());
+    }
+
+    /// The failure that was told since it was asked for last.
+    pub(super) fn take_failure(&mut self) -> Option<String> {
+        self.failure.take()
     }
 
     /// A member starts. Up to `until` its clients must see what anybody was told before.

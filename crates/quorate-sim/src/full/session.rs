@@ -116,6 +116,9 @@ impl Session {
             // Perhaps this member is cut off.
             self.member = self.who.dice.position(self.members);
         }
+        if let Some(Err(ServerError::Internal(text))) = &outcome {
+            history.fails(text);
+        }
         self.answers += u64::from(matches!(outcome, Some(Ok(_))) && call.ask.is_linearizable());
         let outcome = match outcome {
             Some(Ok(answer)) => Outcome::Ok(answer),

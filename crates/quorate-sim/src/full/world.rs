@@ -349,6 +349,12 @@ impl World {
         self.carry(member)?;
         self.plan_rounds(member);
         self.wake_clients(member)?;
+        if let Some(failure) = self.history.take_failure()
+            && !self.excused.contains(&member)
+        {
+            let detail = format!("a client of member {member} is told: {failure}");
+            return Err(Conviction::new(Judge::Contract, detail));
+        }
         self.look_where_told(member)?;
         let Some(one) = self.members.get_mut(member) else { return Ok(()) };
         if let (Some(reader), Some(running)) = (one.reader(), &mut one.running) {

@@ -45,6 +45,8 @@ impl Default for EngineConfig {
 pub struct RedbEngine {
     database: Database,
     report: Arc<Report>,
+    /// Shared with every view.
+    views: Arc<()>,
     /// Bytes of all keys and values.
     live_bytes: u64,
     /// Whether anything was committed since the last durable commit.
@@ -161,8 +163,15 @@ impl RedbEngine {
             .set_cache_size(config.cache_bytes)
             .create_with_backend(blocks)
             .map_err(|error| translate(error, &report))?;
-        let mut engine =
-            Self { database, report, live_bytes: 0, relaxed: false, failed: false, _lock: lock };
+        let mut engine = Self {
+            database,
+            report,
+            views: Arc::new(()),
+            live_bytes: 0,
+            relaxed: false,
+            failed: false,
+            _lock: lock,
+        };
         engine.live_bytes = engine.stored_live_bytes()?;
         Ok(engine)
     }
@@ -284,7 +293,11 @@ impl Engine for RedbEngine {
 
     fn view(&self) -> Result<Arc<dyn View>, Error> {
         let transaction = self.database.begin_read().map_err(|error| self.fail(error))?;
-        Ok(Arc::new(RedbView::new(transaction, self.report.clone())))
+        Ok(Arc::new(RedbView::new(transaction, self.report.clone(), Arc::clone(&self.views))))
+    }
+
+    fn views_held(&self) -> usize {
+        Arc::strong_count(&self.views).saturating_sub(1)
     }
 
     /// `total` is the size of the file; `in_use` the bytes of all keys and values, without what redb adds to them.

@@ -136,7 +136,9 @@ fn a_dropped_engine_comes_back_whole() {
     let vfs = MemoryVfs::new();
     let mut engine = open(&vfs).unwrap();
     engine.commit(put(T, &[("a", "1")]), Durability::Relaxed).unwrap();
+    assert_eq!(engine.views_held(), 0);
     let view = engine.view().unwrap();
+    assert_eq!(engine.views_held(), 1);
     drop(engine);
     assert!(view.get(T, b"a").is_err(), "a view does not outlive its engine");
     let engine = open(&vfs.crashed_copy(CrashStyle::LoseAll, 0)).unwrap();

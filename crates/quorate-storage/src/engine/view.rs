@@ -21,6 +21,8 @@ pub(super) struct RedbView {
     /// Filled from the front, each once.
     tables: [OnceLock<Opened>; TABLES_MAX],
     report: Arc<Report>,
+    /// Counts the views of an engine.
+    _held: Arc<()>,
 }
 
 struct Opened {
@@ -38,8 +40,10 @@ impl fmt::Debug for RedbView {
 }
 
 impl RedbView {
-    pub(super) fn new(transaction: ReadTransaction, report: Arc<Report>) -> Self {
-        Self { transaction, tables: [const { OnceLock::new() }; TABLES_MAX], report }
+    /// `held` is one more share of what counts the views of an engine.
+    pub(super) fn new(transaction: ReadTransaction, report: Arc<Report>, held: Arc<()>) -> Self {
+        let tables = [const { OnceLock::new() }; TABLES_MAX];
+        Self { transaction, tables, report, _held: held }
     }
 
     fn table(&self, table: Table) -> Result<Option<&Pairs>, Error> {
