@@ -148,10 +148,10 @@ pub struct Status {
     pub applied_index: u64,
     /// Whether this member has no vote.
     pub is_learner: bool,
-    /// Bytes that the state takes on disk.
+    /// Bytes of all keys and values that are kept, with their history: what the quota counts.
     pub db_size_bytes: u64,
-    /// Of those, bytes that hold live data.
-    pub db_size_in_use_bytes: u64,
+    /// Bytes that the state takes on disk. The free ones among them are used again, and no quota counts them.
+    pub file_bytes: u64,
     /// Faults that an operator should know of, in words. Alarms and a missing leader are added by the front door.
     pub errors: Vec<String>,
 }

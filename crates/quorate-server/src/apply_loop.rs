@@ -5,7 +5,8 @@
 //! round may end. Nothing else happens before all of it is visible.
 //!
 //! The commit of a run isn't synced; the log can replay it. A checkpoint syncs the engine every few seconds, and then the
-//! log may be cut behind it. In idle moments it removes what compaction left, a little at a time.
+//! log may be cut behind it. It removes what compaction left, a little at a time: in idle moments, and for a share of its time
+//! when there are none.
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
@@ -36,8 +37,13 @@ const RUN_BYTES_MAX: usize = 4 << 20;
 const REPLACED_MAX: usize = 2;
 /// How often it is looked whether such a state still has readers, when nothing else happens.
 const REPLACED_LOOK: Duration = Duration::from_secs(1);
-/// How many changes one step of purging looks at: some milliseconds.
+/// How many changes one step of purging looks at when nothing waits: some milliseconds.
 const PURGE_KEYS_MAX: usize = 500;
+/// How many changes are looked at for each change, or entry without one, that is applied when something always waits: more
+/// than one, so that what compaction left becomes less.
+const PURGE_SHARE: usize = 2;
+/// The most changes that one step of purging looks at between two runs.
+const PURGE_BUSY_KEYS_MAX: usize = 4_000;
 
 /// The apply side.
 pub struct ApplyLoop {
@@ -55,6 +61,8 @@ pub struct ApplyLoop {
     last_checkpoint: Mono,
     /// There may be something to purge.
     purging: bool,
+    /// How many changes it may look at before the next run.
+    purge_share: usize,
     purge_waiters: Vec<(i64, Waiter<()>)>,
     /// A compaction is being hashed.
     hashing: bool,
@@ -88,6 +96,7 @@ impl ApplyLoop {
             runs_unsynced: 0,
             last_checkpoint,
             purging: true,
+            purge_share: 0,
             purge_waiters: Vec::new(),
             hashing: false,
             replaced: VecDeque::new(),
@@ -146,7 +155,7 @@ impl ApplyLoop {
         self.shared.apply.take(&mut new);
         self.inputs.extend(new);
         if self.is_done() {
-            self.purge()?;
+            self.purge(PURGE_KEYS_MAX)?;
         }
         while self.publish()? {
             if !self.step()? {
@@ -175,6 +184,12 @@ impl ApplyLoop {
 
     /// Does the next thing that waits. Whether there was one.
     fn step(&mut self) -> anyhow::Result<bool> {
+        if self.purge_share >= PURGE_KEYS_MAX {
+            let keys_max = self.purge_share.min(PURGE_BUSY_KEYS_MAX);
+            self.purge_share = 0;
+            self.purge(keys_max)?;
+            return Ok(true);
+        }
         if !self.entries.is_empty() {
             self.apply_run()?;
             return Ok(true);
@@ -238,6 +253,10 @@ impl ApplyLoop {
             self.hash_compaction(&self.store.reader())?;
         }
         counts::count_applied(&self.shared.metrics, &output);
+        if self.purging {
+            let changes: usize = output.revisions.iter().map(|one| one.events.len()).sum();
+            self.purge_share += PURGE_SHARE * changes.max(length);
+        }
         self.publish_state()?;
         let applied = self.store.applied();
         let promotion = self.elected.take_if(|elected| applied.term >= elected.0);
@@ -315,9 +334,9 @@ impl ApplyLoop {
     }
 
     /// One step of removing what compaction left.
-    fn purge(&mut self) -> anyhow::Result<()> {
+    fn purge(&mut self, keys_max: usize) -> anyhow::Result<()> {
         if self.purging {
-            self.purging = self.store.purge(PURGE_KEYS_MAX).context("purge")?;
+            self.purging = self.store.purge(keys_max).context("purge")?;
             self.runs_unsynced += 1;
             self.publish_state()?;
         }

@@ -107,8 +107,8 @@ impl Backend for Handle {
             commit_index: standing.commit(),
             applied_index: standing.applied(),
             is_learner: false,
-            db_size_bytes: self.0.sizes.total.load(Relaxed),
-            db_size_in_use_bytes: self.0.sizes.live.load(Relaxed),
+            file_bytes: self.0.sizes.total.load(Relaxed),
+            db_size_bytes: self.0.sizes.live.load(Relaxed),
             errors: self.0.refusals.errors(self.0.clock.now()),
         }
     }
@@ -140,6 +140,7 @@ impl Backend for Handle {
         let count = ids.len();
         match self.ask_leader(&Call::Renew { ids: ids.into() }).await? {
             Answer::Renewed(ttls) if ttls.len() == count => Ok(ttls),
+            Answer::Failed(words) => Err(ServerError::Internal(words)),
             Answer::Renewed(_) | Answer::TryAgain | Answer::TimeToLive(_) => {
                 Err(ServerError::LeaderChanged)
             }
@@ -153,6 +154,7 @@ impl Backend for Handle {
     ) -> Result<Option<LeaseTimeToLive>, ServerError> {
         match self.ask_leader(&Call::TimeToLive { id, keys }).await? {
             Answer::TimeToLive(lease) => Ok(lease),
+            Answer::Failed(words) => Err(ServerError::Internal(words)),
             Answer::TryAgain | Answer::Renewed(_) => Err(ServerError::LeaderChanged),
         }
     }

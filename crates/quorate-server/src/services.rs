@@ -16,7 +16,7 @@ use std::{
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use quorate_etcd::backend::LeaseTimeToLive;
-use quorate_kv::{Command, LeaseChange, Lessor, lessor::Renewal};
+use quorate_kv::{Command, LeaseChange, Lessor, ReadError, lessor::Renewal};
 use quorate_node::{PeerMessage, Scope};
 use quorate_proto::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest};
 use quorate_raft::{NodeId, Term};
@@ -49,6 +49,8 @@ pub(crate) enum Answer {
     Renewed(Vec<Option<i64>>),
     /// What is known of its time; `None`: there is no such lease.
     TimeToLive(Option<LeaseTimeToLive>),
+    /// The leader's state can't be read: its words for it.
+    Failed(String),
 }
 
 impl Call {
@@ -114,6 +116,10 @@ impl Answer {
                 }
             }
             Self::TimeToLive(None) => out.put_u8(3),
+            Self::Failed(words) => {
+                out.put_u8(5);
+                out.put_slice(words.as_bytes());
+            }
             Self::TimeToLive(Some(lease)) => {
                 out.put_u8(4);
                 out.put_i64_le(lease.remaining_ttl);
@@ -148,6 +154,7 @@ impl Answer {
                 }
                 Some(Self::TimeToLive(Some(LeaseTimeToLive { remaining_ttl, granted_ttl, keys })))
             }
+            5 => Some(Self::Failed(String::from_utf8_lossy(&body).into_owned())),
             _ => None,
         }
     }
@@ -224,13 +231,23 @@ fn unrenewed(shared: &Shared, id: i64) -> Renewal {
 
 fn time_to_live(shared: &Shared, term: Term, id: i64, keys: bool) -> Answer {
     let reader = shared.reader.load();
-    let found = reader.lease(id).ok().flatten();
-    let Some(record) = found else { return Answer::TimeToLive(None) };
+    let read = || -> Result<_, ReadError> {
+        Ok(match reader.lease(id)? {
+            None => None,
+            Some(record) if keys => Some((record.ttl, reader.lease_keys(id)?)),
+            Some(record) => Some((record.ttl, Vec::new())),
+        })
+    };
+    // A state that can't be read is no lease that isn't there.
+    let (granted_ttl, keys) = match read() {
+        Ok(Some(found)) => found,
+        Ok(None) => return Answer::TimeToLive(None),
+        Err(error) => return Answer::Failed(error.to_string()),
+    };
     let now = shared.clock.now().0;
     let remaining = with_lessor(shared, term, |lessor| lessor.remaining(now, id));
     let Some(remaining_ttl) = remaining.flatten() else { return Answer::TryAgain };
-    let keys = if keys { reader.lease_keys(id).unwrap_or_default() } else { Vec::new() };
-    Answer::TimeToLive(Some(LeaseTimeToLive { remaining_ttl, granted_ttl: record.ttl, keys }))
+    Answer::TimeToLive(Some(LeaseTimeToLive { remaining_ttl, granted_ttl, keys }))
 }
 
 /// Calls of other nodes that are under way.
@@ -360,6 +377,7 @@ mod tests {
             Answer::Renewed(Vec::new()),
             Answer::TimeToLive(None),
             Answer::TimeToLive(Some(lease)),
+            Answer::Failed("state: corrupt".into()),
         ];
         for answer in answers {
             assert_eq!(Answer::decode(answer.encode()), Some(answer));

@@ -38,7 +38,8 @@ pub fn status<B: Backend>(
         raft_term: status.raft_term,
         raft_applied_index: status.applied_index,
         errors,
-        db_size_in_use: signed(status.db_size_in_use_bytes),
+        // What is free in the file is used again: it counts for nothing.
+        db_size_in_use: signed(status.db_size_bytes),
         is_learner: status.is_learner,
         storage_version: front.settings.minor_version(),
         db_size_quota: signed(front.settings.quota_backend_bytes),

@@ -145,7 +145,12 @@ fn key_space<B: Backend>(page: &mut Page, front: &Front<B>, status: &Status) {
     page.gauge(
         "etcd_mvcc_db_total_size_in_use_in_bytes",
         "Total size of the underlying database logically in use in bytes.",
-        status.db_size_in_use_bytes,
+        status.db_size_bytes,
+    );
+    page.gauge(
+        "quorate_state_file_bytes",
+        "Size of the file that holds the state; no quota counts what is free in it.",
+        status.file_bytes,
     );
     page.counter(
         "etcd_mvcc_put_total",

@@ -168,8 +168,8 @@ impl Backend for Memory {
             commit_index: applied,
             applied_index: applied,
             is_learner: false,
-            db_size_bytes: size.total,
-            db_size_in_use_bytes: size.in_use,
+            db_size_bytes: size.in_use,
+            file_bytes: size.total,
             errors: Vec::new(),
         }
     }

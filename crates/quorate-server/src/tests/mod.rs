@@ -2,4 +2,5 @@
 
 mod install;
 mod leases;
+mod purge;
 mod start;

@@ -65,7 +65,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "quota-backend-bytes",
         "'0'",
         quota,
-        "State larger than this raises an alarm; 0 means 2 GiB, below 0 no limit.",
+        "Live bytes of keys, values and history beyond this raise an alarm; 0 means 2 GiB, below 0 no limit.",
     ),
     text("max-txn-ops", "'128'", max_txn_ops, "The most operations in one transaction."),
     text("max-request-bytes", "'1572864'", max_request, "The largest request."),
