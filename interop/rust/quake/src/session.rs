@@ -200,6 +200,13 @@ impl Session {
         }
     }
 
+    /// How many pairs a range has, if it was told; linearizable.
+    pub async fn count(&mut self, range: &Range) -> Option<u64> {
+        let client = self.client();
+        let timed = self.ask(count_request(client, range.clone())).await?;
+        timed.outcome.reply().copied()
+    }
+
     /// A reply that makes no sense is a breach, and nothing is known of its request.
     fn believe(&mut self, timed: Timed<Result<Reply>>) -> Timed<Reply> {
         let Timed { invoke, returned, outcome } = timed;
@@ -231,6 +238,12 @@ pub async fn connect(url: &str) -> Result<Client> {
     Ok(Client::from_channel(Channel::Tonic(endpoint.connect_lazy()), None).await?)
 }
 
+async fn count_request(client: Client, range: Range) -> Result<u64, etcd_client::Error> {
+    let options = convert::get_options(&range).with_count_only();
+    let response = client.kv_client().get(range.key, Some(options)).await?;
+    Ok(u64::try_from(response.count()).unwrap_or(0))
+}
+
 fn plain(txn: &Txn) -> Option<&Step> {
     match (txn.compare.as_slice(), txn.success.as_slice()) {
         ([], [step @ (Step::Put { .. } | Step::Delete(_))]) => Some(step),
@@ -247,7 +260,8 @@ async fn plain_request(mut client: Client, step: Step, lease: Option<i64>) -> An
     };
     match step {
         Step::Put { key, value } => {
-            let response = client.put(key, value, convert::put_options(lease)).await?;
+            let response =
+                client.put(key, convert::inflate(&value), convert::put_options(lease)).await?;
             Ok(of(response.header().map(|header| header.revision()), StepReply::Put))
         }
         Step::Delete(range) => {

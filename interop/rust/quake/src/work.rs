@@ -1,6 +1,8 @@
 //! What clients do while members fail.
 
 mod bank;
+mod bulk;
+mod counts;
 mod leases;
 mod lists;
 mod locks;
@@ -39,6 +41,8 @@ const LOADS: &[(u64, Work)] = &[
     work!(4, leases::run),
     work!(4, locks::run),
     work!(5, watchers::run),
+    work!(2, bulk::run),
+    work!(2, counts::run),
 ];
 
 /// Starts every client; each ends some time after the load is over, and answers what it saw.
