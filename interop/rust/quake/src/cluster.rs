@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::{
     disk::SmallDisk,
     links::Links,
-    member::{Launch, Member},
+    member::{Held, Launch, Member},
     options::Options,
     proxy,
     session::connect,
@@ -58,6 +58,7 @@ impl Cluster {
             binary: options.binary.clone(),
             cluster: cluster.collect::<Vec<_>>().join(","),
             arguments: arguments(options),
+            library: library(),
         };
         let links = Arc::new(Links::new(options.members));
         let mut proxies = JoinSet::new();
@@ -141,6 +142,25 @@ impl Cluster {
         self.members[at].start(&launch, variables)
     }
 
+    /// What each member holds of the system; nothing of one that does not run.
+    pub fn held(&self) -> Vec<Held> {
+        self.members.iter().map(|one| one.held().unwrap_or_default()).collect()
+    }
+
+    /// Lets a member's disk stand still, or move again.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn freeze(&self, at: usize, is_frozen: bool) -> Result<()> {
+        let file = self.members[at].freeze_path();
+        if is_frozen {
+            std::fs::write(file, [])?;
+        } else if file.exists() {
+            std::fs::remove_file(file)?;
+        }
+        Ok(())
+    }
+
     /// The output of every start of every member.
     pub fn logs(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.home()).into_iter().flatten().flatten();
@@ -158,6 +178,12 @@ impl Drop for Cluster {
         }
         self.small_disk = None;
     }
+}
+
+/// The library beside this program that makes clocks jump and disks stand still.
+fn library() -> Option<PathBuf> {
+    let beside = std::env::current_exe().ok()?.with_file_name("libquake_clock.so");
+    beside.exists().then_some(beside)
 }
 
 /// What a member says of itself.

@@ -33,14 +33,22 @@ pub enum Fault {
     CutAll,
     /// Everything from and to one member comes late and slowly.
     SlowLink,
+    /// Everybody is 60 ms from everybody.
+    Distance,
     /// All connections end, again and again.
     ResetLinks,
+    /// More strangers than there is room for connect to both ports of a member, and half of them say something.
+    Strangers,
     /// Single bytes change on their way.
     DamageLinks,
     /// The disk of one member is full.
     DiskFull,
+    /// The disk of one member takes nothing for seconds, and then goes on.
+    FreezeDisk,
     /// A bit turns in a file of a member that is down.
     BitFlip,
+    /// A member starts with an empty directory, which the others must not take for it.
+    Wipe,
     /// The wall clock of one member jumps back and forth by hours.
     ClockStrobe,
     /// Members are killed and started again in the middle of elections.
@@ -68,10 +76,14 @@ impl Fault {
         Self::MuteLeader,
         Self::CutAll,
         Self::SlowLink,
+        Self::Distance,
         Self::ResetLinks,
+        Self::Strangers,
         Self::DamageLinks,
         Self::DiskFull,
+        Self::FreezeDisk,
         Self::BitFlip,
+        Self::Wipe,
         Self::ClockStrobe,
         Self::ElectionStorm,
         Self::Depose,
@@ -95,10 +107,14 @@ impl Fault {
             Self::MuteLeader => "mute-leader",
             Self::CutAll => "cut-all",
             Self::SlowLink => "slow-link",
+            Self::Distance => "distance",
             Self::ResetLinks => "reset-links",
+            Self::Strangers => "strangers",
             Self::DamageLinks => "damage-links",
             Self::DiskFull => "disk-full",
+            Self::FreezeDisk => "freeze-disk",
             Self::BitFlip => "bit-flip",
+            Self::Wipe => "wipe",
             Self::ClockStrobe => "clock-strobe",
             Self::ElectionStorm => "election-storm",
             Self::Depose => "depose",
@@ -112,6 +128,7 @@ impl Fault {
         let fits = |fault: &Self| match fault {
             Self::CutHalves | Self::Ring => !few,
             Self::VoteTwice => few,
+            Self::Wipe => options.wipe,
             _ => true,
         };
         let wanted = Self::ALL.iter().copied().filter(|fault| options.wants(fault.name()));

@@ -103,6 +103,7 @@ async fn shake(options: &Options) -> Result<Vec<String>> {
     println!("seed {}, {} members", options.seed, options.members);
     let mut dice = Dice::new(options.seed);
     let mut cluster = Cluster::start(options).await?;
+    let at_the_start = cluster.held();
     let world = Arc::new(World {
         endpoints: cluster.endpoints(),
         clock: Clock::start(),
@@ -122,6 +123,10 @@ async fn shake(options: &Options) -> Result<Vec<String>> {
     }
     let ending = ending::gather(&cluster, &mut first, &mut history).await;
     history.absorb(std::mem::take(&mut first.history));
+    drop(first);
+    if options.breaks.is_none() {
+        history.complaints.extend(ending::given_back(&cluster, &at_the_start).await);
+    }
     history.complaints.extend(tally.complaints.iter().cloned());
     history.complaints.extend(ending::failures(&mut cluster));
     let began = Instant::now();

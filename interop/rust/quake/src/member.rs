@@ -31,6 +31,17 @@ pub struct Member {
     starts: u32,
 }
 
+/// What a process holds of the system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Open files and sockets.
+    pub files: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Memory, in KiB.
+    pub resident_kib: u64,
+}
+
 /// What all members are started with.
 #[derive(Clone, Debug)]
 pub struct Launch {
@@ -40,6 +51,8 @@ pub struct Launch {
     pub cluster: String,
     /// More arguments.
     pub arguments: Vec<String>,
+    /// The library that makes clocks jump and disks stand still, where it was built.
+    pub library: Option<PathBuf>,
 }
 
 impl Member {
@@ -66,6 +79,9 @@ impl Member {
         command.arg("--initial-advertise-peer-urls").arg(format!("http://{}", self.advertised));
         command.args(["--initial-cluster", &launch.cluster, "--initial-cluster-token", "quake"]);
         command.args(&launch.arguments);
+        if let Some(library) = &launch.library {
+            command.env("LD_PRELOAD", library).env("QUAKE_FREEZE", self.freeze_path());
+        }
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.stdin(std::process::Stdio::null()).stdout(output.try_clone()?).stderr(output);
         // SAFETY: `prctl` may be called between fork and exec; the member ends with the thread that started it.
@@ -79,6 +95,27 @@ impl Member {
         let started = started.with_context(|| format!("start {}", launch.binary.display()))?;
         self.process = Some(started);
         Ok(())
+    }
+
+    /// As long as this file exists, its disk stands still.
+    pub fn freeze_path(&self) -> PathBuf {
+        self.dir.with_extension("frozen")
+    }
+
+    /// What its process holds of the system. `None` if it does not run.
+    pub fn held(&self) -> Option<Held> {
+        let process = PathBuf::from(format!("/proc/{}", self.process.as_ref()?.id()));
+        let status = std::fs::read_to_string(process.join("status")).ok()?;
+        let number = |name: &str| -> Option<u64> {
+            let line = status.lines().find(|line| line.starts_with(name))?;
+            line.split_whitespace().nth(1)?.parse().ok()
+        };
+        let files = std::fs::read_dir(process.join("fd")).ok()?.count();
+        Some(Held {
+            files: u64::try_from(files).ok()?,
+            threads: number("Threads:")?,
+            resident_kib: number("VmRSS:")?,
+        })
     }
 
     /// Where the output of its newest start is.

@@ -7,13 +7,12 @@ mod processes;
 
 use std::{
     collections::BTreeSet,
-    path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
-use quorate_check::etcd::{Step, Txn};
+use quorate_check::etcd::{Range, Step, Txn};
 
 use crate::{
     cluster::Cluster,
@@ -21,7 +20,7 @@ use crate::{
     faults::Fault,
     history::History,
     options::Options,
-    session::{Session, World},
+    session::{Freshness, Session, World},
 };
 
 /// How long after the end of a fault a member may take until it serves a write.
@@ -57,8 +56,6 @@ pub struct Nemesis<'a> {
     bag: Vec<Fault>,
     /// One client for each member, which stays with it.
     probes: Vec<Session>,
-    /// The library that makes a clock jump, where it was built.
-    clock_library: Option<PathBuf>,
     resume_max: Duration,
 }
 
@@ -81,19 +78,21 @@ impl<'a> Nemesis<'a> {
             probes.push(probe);
         }
         let mut choice = Fault::choice(options);
-        let clock_library = processes::clock_library();
         if cluster.small_disk.is_none() {
             choice.retain(|fault| *fault != Fault::DiskFull);
         }
-        if clock_library.is_none() && choice.contains(&Fault::ClockStrobe) {
-            println!("libquake_clock.so is not beside this program, so no clock jumps");
-            choice.retain(|fault| *fault != Fault::ClockStrobe);
+        let needs_library = |fault: &Fault| matches!(fault, Fault::ClockStrobe | Fault::FreezeDisk);
+        if cluster.launch.library.is_none() && choice.iter().any(needs_library) {
+            println!(
+                "libquake_clock.so is not beside this program: no clock jumps, no disk freezes"
+            );
+            choice.retain(|fault| !needs_library(fault));
         }
         anyhow::ensure!(!choice.is_empty(), "there is no fault to choose from");
         let resume_max = if options.breaks.is_some() { RESUME_BROKEN_MAX } else { RESUME_MAX };
         let (tally, bag) = (Tally::default(), Vec::new());
         let world = Arc::clone(world);
-        Ok(Self { cluster, tally, world, dice, choice, bag, probes, clock_library, resume_max })
+        Ok(Self { cluster, tally, world, dice, choice, bag, probes, resume_max })
     }
 
     /// Draws a fault, breaks, mends, and waits until all is well again.
@@ -148,10 +147,14 @@ impl<'a> Nemesis<'a> {
             Fault::MuteLeader => self.one_way(leader, true).await,
             Fault::CutAll => self.cut_all().await,
             Fault::SlowLink => self.slow(leader).await,
+            Fault::Distance => self.keep_apart().await,
             Fault::ResetLinks => self.reset().await,
+            Fault::Strangers => self.crowd(leader).await,
             Fault::DamageLinks => self.damage(leader).await,
             Fault::DiskFull => self.fill_disk().await,
+            Fault::FreezeDisk => self.freeze_disk(leader).await,
             Fault::BitFlip => self.flip_bit(leader).await,
+            Fault::Wipe => self.wipe(leader).await,
             Fault::ClockStrobe => self.strobe(self.follower(leader)).await,
             Fault::ElectionStorm => self.election_storm(leader).await,
             Fault::Depose => self.depose(leader).await,
@@ -185,6 +188,7 @@ impl<'a> Nemesis<'a> {
         self.cluster.links.heal();
         self.world.quiet.store(false, Relaxed);
         for at in 0..self.cluster.members.len() {
+            self.cluster.freeze(at, false)?;
             let member = &mut self.cluster.members[at];
             member.signal(libc::SIGCONT);
             if let Some(status) = member.ended() {
@@ -204,18 +208,21 @@ impl<'a> Nemesis<'a> {
         Ok(())
     }
 
-    /// Waits until a write was acknowledged through each member; the time to the first one and to the last.
+    /// Waits until each member has acknowledged a write and answered a read; the time to the first one and to the last.
     async fn resume(&mut self, fault: Fault, since: Instant) -> (Duration, Duration) {
         let mut running = tokio::task::JoinSet::new();
         let at_most = self.resume_max;
         for (at, probe) in self.probes.drain(..).enumerate() {
-            running.spawn(async move { (at, write_once(probe, at, since, at_most).await) });
+            running.spawn(async move { (at, serve_once(probe, at, since, at_most).await) });
         }
         let (mut first, mut all) = (at_most, Duration::ZERO);
         let mut back = Vec::new();
         while let Some(Ok((at, (probe, took)))) = running.join_next().await {
             if took.is_none() {
-                let what = format!("no write through n{at} for {at_most:?} after {}", fault.name());
+                let what = format!(
+                    "no write and read through n{at} for {at_most:?} after {}",
+                    fault.name()
+                );
                 self.tally.complaints.push(what);
             }
             let took = took.unwrap_or(at_most);
@@ -239,7 +246,7 @@ impl<'a> Nemesis<'a> {
     }
 }
 
-async fn write_once(
+async fn serve_once(
     mut probe: Session,
     at: usize,
     since: Instant,
@@ -247,9 +254,17 @@ async fn write_once(
 ) -> (Session, Option<Duration>) {
     while since.elapsed() < at_most {
         let value = probe.unique();
-        let step = Step::Put { key: format!("q/{at}"), value };
+        let key = format!("q/{at}");
+        let step = Step::Put { key: key.clone(), value };
         let txn = Txn { success: vec![step], ..Txn::default() };
-        if probe.transact(&txn, None).await.outcome.reply().is_some() {
+        if probe.transact(&txn, None).await.outcome.reply().is_some()
+            && probe
+                .read(&Range::one(&key), Freshness::Linearizable)
+                .await
+                .outcome
+                .reply()
+                .is_some()
+        {
             return (probe, Some(since.elapsed()));
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -6,10 +6,12 @@ use anyhow::{Context, Result, bail};
 
 /// How to call it.
 pub const USAGE: &str = "usage: quake --binary QUORATE [--members 3|5] [--seed N] [--seconds N] [--ops N] [--faults N]
-             [--only FAULT[,FAULT...]] [--port N] [--report DIR] [--power-cut] [--break no-fsync|stale-reads|vote-not-persisted]
+             [--only FAULT[,FAULT...]] [--port N] [--report DIR] [--power-cut] [--wipe]
+             [--break no-fsync|stale-reads|vote-not-persisted]
 
 Runs real members under real clients, breaks what can be broken, and judges what the clients saw. The run ends after --seconds, once
 --ops requests were answered or not and --faults faults are over; a machine that needs three times as long has failed.
+--wipe lets members start with an empty directory, too: only for a server that refuses such a member.
 --power-cut and --break need a server that was built with the feature `breakable`. A broken server has to be convicted: it is run with
 one seed after the other until it is, for two minutes; then the end is 1, and 0 if it never was.";
 
@@ -88,6 +90,8 @@ pub struct Options {
     pub report: PathBuf,
     /// Whether what was not synced is lost with the process.
     pub power_cut: bool,
+    /// Whether members may lose their directories.
+    pub wipe: bool,
     /// What the server is told to break.
     pub breaks: Option<Break>,
 }
@@ -109,11 +113,11 @@ impl Options {
             port: 24_800,
             report: PathBuf::from("quake-report"),
             power_cut: false,
+            wipe: false,
             breaks: None,
         };
         while let Some(flag) = arguments.next() {
-            if flag == "--power-cut" {
-                options.power_cut = true;
+            if options.switch(&flag) {
                 continue;
             }
             let value = arguments.next().with_context(|| format!("{flag} needs a value"))?;
@@ -122,6 +126,16 @@ impl Options {
         anyhow::ensure!(!options.binary.as_os_str().is_empty(), "--binary is missing");
         anyhow::ensure!([3, 5].contains(&options.members), "three members or five");
         Ok(options)
+    }
+
+    /// Takes a flag that has no value, if it is one.
+    fn switch(&mut self, flag: &str) -> bool {
+        match flag {
+            "--power-cut" => self.power_cut = true,
+            "--wipe" => self.wipe = true,
+            _ => return false,
+        }
+        true
     }
 
     fn set(&mut self, flag: &str, value: &str) -> Result<()> {

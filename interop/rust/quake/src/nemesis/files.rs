@@ -11,6 +11,12 @@ use crate::{disk, links::Cut, member::by_itself, session::Freshness};
 /// How long a member may go on with a disk that is full, or with a bit that has turned.
 const SUFFERS: Duration = Duration::from_millis(2500);
 
+/// How long a member with an empty directory may go on before it is told that it is somebody else.
+const WIPED_ENDS_WITHIN: Duration = Duration::from_secs(5);
+
+/// What it says then, in etcd's words.
+const KNOWN_OTHERWISE: &str = "has already been bootstrapped";
+
 impl Nemesis<'_> {
     /// Fills the disk of the last member; it ends, or gets by with the room that it has.
     pub(super) async fn fill_disk(&mut self) -> Result<String> {
@@ -29,14 +35,20 @@ impl Nemesis<'_> {
         Ok(format!("{} ended: {}", member.name, member.why_ended()))
     }
 
+    /// The disk of the leader or of a follower stands still for some seconds.
+    pub(super) async fn freeze_disk(&mut self, leader: usize) -> Result<String> {
+        let victim = if self.dice.once_in(2) { leader } else { self.follower(leader) };
+        self.cluster.freeze(victim, true)?;
+        let time = self.dice.milliseconds(1000, 5000);
+        tokio::time::sleep(time).await;
+        Ok(format!("n{victim} for {} ms", time.as_millis()))
+    }
+
     /// Turns one bit in a member's files while it is down. It must refuse to start, with the place, or serve what is right.
     ///
     /// It is cut off as long as the bit is turned, so that it promises nobody anything; then its files are put back as they were.
     pub(super) async fn flip_bit(&mut self, leader: usize) -> Result<String> {
-        let mut victim = self.follower(leader);
-        if self.cluster.small_disk.is_some() && victim + 1 == self.cluster.members.len() {
-            victim = (0..victim).find(|at| *at != leader).unwrap_or(0);
-        }
+        let victim = self.on_the_large_disk(leader);
         self.cluster.members[victim].kill();
         self.cluster
             .links
@@ -52,6 +64,41 @@ impl Nemesis<'_> {
         fs::rename(&kept, &dir)?;
         let file = flip.file.strip_prefix(&dir).unwrap_or(&flip.file).display().to_string();
         Ok(format!("n{victim} {file} at {}: {came}", flip.offset))
+    }
+
+    /// A follower whose directory can be moved away.
+    fn on_the_large_disk(&self, leader: usize) -> usize {
+        let victim = self.follower(leader);
+        if self.cluster.small_disk.is_some() && victim + 1 == self.cluster.members.len() {
+            return (0..victim).find(|at| *at != leader).unwrap_or(0);
+        }
+        victim
+    }
+
+    /// Starts a member with nothing. It must end by itself and say why; then it gets its files back.
+    pub(super) async fn wipe(&mut self, leader: usize) -> Result<String> {
+        let victim = self.on_the_large_disk(leader);
+        self.cluster.members[victim].kill();
+        let dir = self.cluster.members[victim].dir.clone();
+        let kept = dir.with_extension("kept");
+        fs::rename(&dir, &kept)?;
+        self.cluster.restart(victim, &[])?;
+        let member = &mut self.cluster.members[victim];
+        let status = member.await_end(WIPED_ENDS_WITHIN).await;
+        let is_refused = status.is_some_and(by_itself) && member.said().contains(KNOWN_OTHERWISE);
+        if !is_refused {
+            let what = format!(
+                "{} with an empty directory ({status:?}): {}",
+                member.name,
+                member.why_ended()
+            );
+            self.tally.complaints.push(what);
+        }
+        member.kill();
+        fs::remove_dir_all(&dir)?;
+        fs::rename(&kept, &dir)?;
+        let came = if is_refused { "refused" } else { "not refused" };
+        Ok(format!("n{victim} {came}"))
     }
 
     /// What a member does with the bit: everything that it serves goes into the history.

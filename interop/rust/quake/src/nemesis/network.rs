@@ -1,11 +1,19 @@
 //! Faults between members.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use super::Nemesis;
-use crate::links::Cut;
+use crate::{faults::Fault, links::Cut};
+
+/// How many strangers come to each port: more than a peer port has room for.
+const STRANGERS: u32 = 300;
+/// How long one of them waits for its connection.
+const CONNECTS_WITHIN: Duration = Duration::from_millis(100);
+/// How long everything takes between members that are far apart.
+const ONE_WAY: Duration = Duration::from_millis(60);
 
 impl Nemesis<'_> {
     /// Stalls or refuses; both are found in networks.
@@ -67,6 +75,37 @@ impl Nemesis<'_> {
         );
         let lasted = self.hold().await;
         Ok(format!("n{victim} by {} ms, {bytes_per_second} bytes/s, {lasted}", delay.as_millis()))
+    }
+
+    /// Everything between members takes 60 ms, and so every round trip 120: meanwhile each member still serves writes and reads.
+    pub(super) async fn keep_apart(&mut self) -> Result<String> {
+        self.cluster.links.change(|_, _| true, |rule| rule.delay = ONE_WAY);
+        let (first, all) = self.resume(Fault::Distance, Instant::now()).await;
+        let lasted = self.hold().await;
+        Ok(format!("served after {} and {} ms, {lasted}", first.as_millis(), all.as_millis()))
+    }
+
+    /// Strangers fill both ports of a member; meanwhile everybody is served through every member.
+    pub(super) async fn crowd(&mut self, leader: usize) -> Result<String> {
+        let victim = if self.dice.once_in(2) { leader } else { self.follower(leader) };
+        let member = &self.cluster.members[victim];
+        let mut strangers = Vec::new();
+        for at in [member.client, member.peer] {
+            for number in 0..STRANGERS {
+                let connecting = timeout(CONNECTS_WITHIN, TcpStream::connect(at));
+                let Ok(Ok(mut stranger)) = connecting.await else { continue };
+                if number % 2 == 0 {
+                    // It may be gone already.
+                    let _ = stranger.write_all(b"is anybody there?\n").await;
+                }
+                strangers.push(stranger);
+            }
+        }
+        let (first, all) = self.resume(Fault::Strangers, Instant::now()).await;
+        let count = strangers.len();
+        let lasted = self.hold().await;
+        let (first, all) = (first.as_millis(), all.as_millis());
+        Ok(format!("{count} at n{victim}, served after {first} and {all} ms, {lasted}"))
     }
 
     /// Ends all connections some times.

@@ -1,7 +1,5 @@
 //! Faults of processes and their clocks.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 
 use super::Nemesis;
@@ -36,21 +34,10 @@ impl Nemesis<'_> {
 
     /// Starts a member again with a wall clock that jumps; it keeps that until it is started again.
     pub(super) async fn strobe(&mut self, victim: usize) -> Result<String> {
-        let Some(library) = self.clock_library.clone() else { return Ok("nothing".into()) };
         let hours = 1 + self.dice.below(1000);
-        let offset = hours * 3600;
-        let variables = [
-            ("LD_PRELOAD", library.display().to_string()),
-            ("QUAKE_CLOCK_JUMP_SECONDS", offset.to_string()),
-        ];
+        let variables = [("QUAKE_CLOCK_JUMP_SECONDS", (hours * 3600).to_string())];
         self.cluster.members[victim].kill();
         self.cluster.restart(victim, &variables)?;
         Ok(format!("n{victim} by {hours} hours, {}", self.hold().await))
     }
-}
-
-/// The library beside this program that makes a clock jump.
-pub(super) fn clock_library() -> Option<PathBuf> {
-    let beside = std::env::current_exe().ok()?.with_file_name("libquake_clock.so");
-    beside.exists().then_some(beside)
 }
