@@ -4,7 +4,7 @@
 //! member has applied it. A linearizable read waits for [`Backend::read_barrier`] and then looks at [`Backend::reader`];
 //! a serializable one looks at once. Watches follow [`Watches`].
 //!
-//! Left out: membership changes, leadership transfer and authentication. They come with their issues.
+//! Left out: membership changes and authentication. They come with their issues.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -65,6 +65,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// # Errors
     /// [`ServerError::Internal`] when there is no core to look at.
     fn raft(&self) -> impl Future<Output = Result<RaftResponse, ServerError>> + Send;
+
+    /// Hands leadership to the member `to`, and resolves when this member knows it as the leader.
+    ///
+    /// # Errors
+    /// [`ServerError::NotLeader`] unless this member leads; [`ServerError::BadLeaderTransferee`] when `to` is no voter;
+    /// [`ServerError::TransferTimeout`] when it did not take over in time.
+    fn move_leader(&self, to: u64) -> impl Future<Output = Result<(), ServerError>> + Send;
 
     /// How long no leader has been known; `None` while there is one. Cheap: asked each second for each stream that
     /// wants a leader.
@@ -221,6 +228,12 @@ pub enum ServerError {
     /// Only the leader can do this.
     #[error("not leader")]
     NotLeader,
+    /// No member that could lead has the id asked for.
+    #[error("bad leader transferee")]
+    BadLeaderTransferee,
+    /// The member asked for did not take over leadership in time.
+    #[error("request timed out, leader transfer took too long")]
+    TransferTimeout,
     /// A learner serves only serializable reads.
     #[error("not supported for a learner")]
     NotSupportedForLearner,

@@ -144,6 +144,9 @@ pub fn status_of(error: &ServerError) -> Status {
         ServerError::Stopped => EtcdError::Stopped,
         ServerError::RequestTooLarge => EtcdError::RequestTooLarge,
         ServerError::NotLeader => EtcdError::NotLeader,
+        ServerError::BadLeaderTransferee => EtcdError::BadLeaderTransferee,
+        // etcd has no gRPC error of its own for it either.
+        ServerError::TransferTimeout => return unnamed(error),
         ServerError::NotSupportedForLearner => EtcdError::NotSupportedForLearner,
         ServerError::MemberNotFound => EtcdError::MemberNotFound,
         ServerError::TxnTooHeavy(_) => {

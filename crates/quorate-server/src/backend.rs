@@ -15,7 +15,7 @@ use quorate_etcd::{
     watches::Watches,
 };
 use quorate_kv::{Command, HashKv, Reader, Reply, RequestError, TABLES};
-use quorate_node::Scope;
+use quorate_node::{NodeEvent, Scope};
 use quorate_proto::{
     etcdserverpb::{
         AlarmRequest, AlarmType, Member, TxnRequest, alarm_request::AlarmAction,
@@ -32,7 +32,7 @@ use crate::{
     identity::{Identity as ClusterIdentity, MemberConfig},
     pending::Waiter,
     services::{Answer, Asked, Call},
-    shared::{ApplyInput, RaftInput, Shared},
+    shared::{ApplyInput, GROUP, RaftInput, Shared},
     slot::{Slot, Wait, WakeBatch},
 };
 
@@ -41,6 +41,10 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// What a snapshot for a client grows by in one go: a serving thread reads it.
 const CLIENT_CHUNK_BYTES: usize = 64 << 10;
+
+/// How many election timeouts a handover of leadership may take. The core gives it up after one; then the old leader may be
+/// missing, and an election takes two.
+const TRANSFER_ELECTIONS_MAX: u32 = 3;
 
 /// A handle on the server, one for each connection.
 #[derive(Clone, Debug)]
@@ -117,6 +121,27 @@ impl Backend for Handle {
         let slot = Slot::here();
         self.0.inspect(Waiter::Task(Arc::clone(&slot)));
         Wait(slot).await
+    }
+
+    async fn move_leader(&self, to: u64) -> Result<(), ServerError> {
+        let Shared { standing, identity, clock, config, .. } = &*self.0;
+        let to = NodeId(to);
+        if standing.leads().is_none() {
+            return Err(ServerError::NotLeader);
+        }
+        if !identity.members.contains_key(&to) {
+            return Err(ServerError::BadLeaderTransferee);
+        }
+        self.0.raft.put(RaftInput::Event(NodeEvent::TransferLeader { group: GROUP, to }));
+        let wait = config.election_timeout * TRANSFER_ELECTIONS_MAX;
+        let deadline = clock.now().after(nanoseconds(wait));
+        while standing.leader() != Some(to) {
+            if clock.now() >= deadline {
+                return Err(ServerError::TransferTimeout);
+            }
+            clock.sleep_until(clock.now().after(nanoseconds(ASK_AGAIN_AFTER))).await;
+        }
+        Ok(())
     }
 
     fn leaderless_for(&self) -> Option<Duration> {

@@ -15,6 +15,7 @@ mod json;
 mod kv;
 mod lease;
 mod member;
+mod move_leader;
 mod print;
 mod session;
 mod txn;
@@ -78,6 +79,8 @@ enum Verb {
     /// Membership related commands
     #[command(subcommand)]
     Member(member::MemberVerb),
+    /// Transfers leadership to another node in the cluster
+    MoveLeader(move_leader::MoveLeaderArgs),
 }
 
 /// Runs one command.
@@ -113,5 +116,6 @@ async fn dispatch(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::Compaction(args) => kv::compaction(session, args).await,
         Verb::Endpoint(args) => endpoint::run(session, args).await,
         Verb::Member(verb) => member::run(session, verb).await,
+        Verb::MoveLeader(args) => move_leader::run(session, &args).await,
     }
 }

@@ -165,6 +165,9 @@ where
             Method::Defragment => {
                 done(front, method, &maintenance::defragment(self.message().await?))
             }
+            Method::MoveLeader => {
+                done(front, method, &maintenance::move_leader(front, self.message().await?).await?)
+            }
             Method::Hash => {
                 done(front, method, &maintenance::hash(front, self.message().await?).await?)
             }

@@ -1,11 +1,11 @@
-//! Maintenance requests: status, alarms, hashes, defragmentation.
+//! Maintenance requests: status, alarms, hashes, defragmentation, handing leadership over.
 //!
-//! Left out: moving leadership and downgrades.
+//! Left out: downgrades.
 
 use quorate_proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
-    DowngradeInfo, HashKvRequest, HashKvResponse, HashRequest, HashResponse, StatusRequest,
-    StatusResponse,
+    DowngradeInfo, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
+    MoveLeaderResponse, StatusRequest, StatusResponse,
 };
 
 use crate::{
@@ -63,6 +63,18 @@ pub async fn alarm<B: Backend>(
 /// As in etcd the answer has no header.
 pub fn defragment(_: DefragmentRequest) -> DefragmentResponse {
     DefragmentResponse { header: None }
+}
+
+/// Hands leadership to the member that is named. As in etcd only the leader does it, and the answer has no header.
+///
+/// # Errors
+/// Those of [`Backend::move_leader`].
+pub async fn move_leader<B: Backend>(
+    front: &Front<B>,
+    request: MoveLeaderRequest,
+) -> Result<MoveLeaderResponse, ServerError> {
+    front.backend.move_leader(request.target_id).await?;
+    Ok(MoveLeaderResponse { header: None })
 }
 
 /// Hashes the whole replicated state of this member, as it is.

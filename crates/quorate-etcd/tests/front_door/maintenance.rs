@@ -3,8 +3,8 @@
 use quorate_proto::{
     etcdserverpb::{
         AlarmMember, AlarmRequest, AlarmType, AuthStatusRequest, DefragmentRequest, HashKvRequest,
-        HashRequest, MemberListRequest, PutRequest, SnapshotRequest, StatusRequest,
-        alarm_request::AlarmAction,
+        HashRequest, MemberListRequest, MoveLeaderRequest, PutRequest, SnapshotRequest,
+        StatusRequest, alarm_request::AlarmAction,
     },
     grpc::{
         auth_client::AuthClient, cluster_client::ClusterClient, kv_client::KvClient,
@@ -162,4 +162,18 @@ async fn the_health_service_knows_the_whole_server_only() {
     let mut stream = client.watch(ask("x")).await.unwrap().into_inner();
     let told = stream.message().await.unwrap().unwrap();
     assert_eq!(told.status(), ServingStatus::ServiceUnknown);
+}
+
+#[tokio::test]
+async fn leadership_is_handed_over_by_the_leader_and_to_a_member() {
+    let (home, mut client) = open().await;
+    let to = |target_id| MoveLeaderRequest { target_id };
+    let answer = client.move_leader(to(IDENTITY.member_id)).await.unwrap().into_inner();
+    assert_eq!(answer.header, None, "as in etcd");
+    let refusal = client.move_leader(to(9)).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::FailedPrecondition);
+    assert_eq!(refusal.message(), "etcdserver: bad leader transferee");
+    home.server.set_leader(false);
+    let refusal = client.move_leader(to(9)).await.unwrap_err();
+    assert_eq!(refusal.message(), "etcdserver: not leader");
 }

@@ -180,6 +180,11 @@ impl Backend for Memory {
         Ok(RaftResponse { term: TERM, applied, voters, ..RaftResponse::default() })
     }
 
+    async fn move_leader(&self, to: u64) -> Result<(), ServerError> {
+        self.leaderless_for().map_or(Ok(()), |_| Err(ServerError::NotLeader))?;
+        if to == IDENTITY.member_id { Ok(()) } else { Err(ServerError::BadLeaderTransferee) }
+    }
+
     fn leaderless_for(&self) -> Option<Duration> {
         self.0.leaderless_since.lock().unwrap().map(|since| since.elapsed())
     }

@@ -185,3 +185,28 @@ fn a_member_without_a_quorum_says_whom_it_does_not_reach() {
     assert_eq!(line["connected"], "", "{line}");
     assert!(line["seconds"].as_u64().is_some(), "{line}");
 }
+
+#[test]
+fn leadership_is_moved_to_the_member_that_is_named() {
+    let members = Members::new();
+    let _programs = members.start_all();
+    let status = |node: u16| {
+        let text = ctl(&members.endpoint(node), &["endpoint", "status", "-w", "json"]).unwrap();
+        let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let status = &status[0]["Status"];
+        let id = |value: &serde_json::Value| value.as_u64().unwrap();
+        (id(&status["header"]["member_id"]), id(&status["leader"]))
+    };
+    let (follower, leader) =
+        [0, 1].map(status).into_iter().find(|(member, leader)| member != leader).unwrap();
+    let to = format!("{follower:x}");
+    let said = ctl(&members.endpoints(), &["move-leader", &to]).unwrap();
+    assert_eq!(said, format!("Leadership transferred from {leader:x} to {to}\n"));
+    let asked = (0..3).find(|node| status(*node).0 == follower).unwrap();
+    assert_eq!(status(asked), (follower, follower));
+    let refusal = ctl(&members.endpoints(), &["move-leader", "99"]).unwrap_err();
+    assert!(refusal.contains("etcdserver: bad leader transferee"), "{refusal}");
+    let other = (0..3).find(|node| *node != asked).unwrap();
+    let refusal = ctl(&members.endpoint(other), &["move-leader", &to]).unwrap_err();
+    assert!(refusal.contains("no leader endpoint given at"), "{refusal}");
+}
