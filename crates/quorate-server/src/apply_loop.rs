@@ -305,6 +305,7 @@ impl ApplyLoop {
         let shared = &self.shared;
         let incoming = shared.snapshots.take_ready(snapshot)?;
         let engine = shared.snapshots.dir().install(incoming).context("install a snapshot")?;
+        shared.snapshots.installed();
         let old = self.store.restore(Box::new(engine)).context("open the installed snapshot")?;
         if !shared.makes(Bug::ReplacedStateCloses) && !shared.makes(Bug::StaleHashEnds) {
             self.replaced.push_back(old);

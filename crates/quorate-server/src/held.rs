@@ -63,10 +63,45 @@ mod tests {
         ServerConfig,
         clock::nanoseconds,
         pending::Waiter,
+        shared::Shared,
         slot::Slot,
         snapshots::{GIVE_UP_AFTER, ReceivedChunk},
         testing,
     };
+
+    /// A transfer's first chunk, of as many bytes.
+    fn first_chunk(shared: &Shared, transfer: u64, bytes: usize) -> ReceivedChunk {
+        let view = Arc::clone(shared.reader.load().view());
+        let head = SnapshotHead { index: 9, term: 1, header: Bytes::new() };
+        let mut writer = SnapshotWriter::new(view, TABLES.to_vec(), head, (bytes, 7));
+        let last = EntryId { term: Term(1), index: Index(9) };
+        ReceivedChunk {
+            from: NodeId(2),
+            term: Term(1),
+            transfer,
+            snapshot: SnapshotMeta { last, membership: shared.identity.membership() },
+            number: 0,
+            data: writer.next_chunk().unwrap().unwrap().bytes,
+        }
+    }
+
+    /// The next transfer once began the file anew that was being installed, and the member ended: "the file ends inside a chunk".
+    #[test]
+    fn a_file_that_is_being_installed_is_left_alone() {
+        let (vfs, now) = (Arc::new(MemoryVfs::new()), Arc::new(AtomicU64::new(1)));
+        let server = testing::started(&vfs, &now, ServerConfig::default());
+        let shared = &server.handle.0;
+        let file = || vfs.files().into_iter().find(|(path, _)| path.ends_with("snapshot.incoming"));
+        let whole = first_chunk(shared, 5, 1 << 20);
+        Snapshots::take_chunk(shared, &whole);
+        let before = file();
+        let _taken = shared.snapshots.take_ready(&whole.snapshot).unwrap();
+        Snapshots::take_chunk(shared, &first_chunk(shared, 6, 16));
+        assert_eq!(file(), before);
+        shared.snapshots.installed();
+        Snapshots::take_chunk(shared, &first_chunk(shared, 7, 16));
+        assert_ne!(file(), before, "the next one is welcome");
+    }
 
     /// Half a snapshot and its file once stayed until the next one came.
     #[test]
@@ -75,18 +110,7 @@ mod tests {
         let mut server = testing::started(&vfs, &now, ServerConfig::default());
         let is_there = || vfs.files().iter().any(|(path, _)| path.ends_with("snapshot.incoming"));
         let shared = &server.handle.0;
-        let view = Arc::clone(shared.reader.load().view());
-        let head = SnapshotHead { index: 9, term: 1, header: Bytes::new() };
-        let mut writer = SnapshotWriter::new(view, TABLES.to_vec(), head, (16, 7));
-        let last = EntryId { term: Term(1), index: Index(9) };
-        let chunk = ReceivedChunk {
-            from: NodeId(2),
-            term: Term(1),
-            transfer: 5,
-            snapshot: SnapshotMeta { last, membership: shared.identity.membership() },
-            number: 0,
-            data: writer.next_chunk().unwrap().unwrap().bytes,
-        };
+        let chunk = first_chunk(shared, 5, 16);
         Snapshots::take_chunk(shared, &chunk);
         server.keeper.tick();
         assert!(server.handle.0.snapshots.is_receiving() && is_there());

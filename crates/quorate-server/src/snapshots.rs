@@ -57,6 +57,8 @@ enum Incoming {
     Receiving { transfer: u64, snapshot: SnapshotMeta, file: IncomingSnapshot, heard_at: Mono },
     /// All is there; the node decides.
     Ready { snapshot: SnapshotMeta, file: IncomingSnapshot },
+    /// The apply thread reads the file: another transfer would begin it anew.
+    Installing,
 }
 
 impl Incoming {
@@ -170,7 +172,7 @@ impl Snapshots {
         let is_known = match &*incoming {
             Incoming::Nothing => false,
             Incoming::Receiving { transfer, .. } => *transfer == chunk.transfer,
-            Incoming::Ready { .. } => return Ok(SnapshotProgress::Refused),
+            Incoming::Ready { .. } | Incoming::Installing => return Ok(SnapshotProgress::Refused),
         };
         if !is_known {
             if chunk.number != 0 {
@@ -226,18 +228,23 @@ impl Snapshots {
         }
     }
 
-    /// Takes the snapshot that the node wants installed.
+    /// Takes the snapshot that the node wants installed. Others are refused until [`Snapshots::installed`].
     ///
     /// # Errors
     /// It is not there: a mistake of ours.
     pub(crate) fn take_ready(&self, wanted: &SnapshotMeta) -> anyhow::Result<IncomingSnapshot> {
-        let found = std::mem::take(&mut *self.incoming.lock());
+        let found = std::mem::replace(&mut *self.incoming.lock(), Incoming::Installing);
         if let Incoming::Ready { snapshot, file } = found
             && snapshot == *wanted
         {
             return Ok(file);
         }
         anyhow::bail!("snapshot {} is to be installed, but it is not there", wanted.last)
+    }
+
+    /// The file that was taken is not needed any more.
+    pub(crate) fn installed(&self) {
+        *self.incoming.lock() = Incoming::Nothing;
     }
 }
 
