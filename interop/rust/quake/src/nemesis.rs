@@ -210,13 +210,27 @@ impl<'a> Nemesis<'a> {
 
     /// Waits until each member has acknowledged a write and answered a read; the time to the first one and to the last.
     async fn resume(&mut self, fault: Fault, since: Instant) -> (Duration, Duration) {
+        self.resume_without(None, fault, since).await
+    }
+
+    /// The same without one of them, which may not be able to.
+    async fn resume_without(
+        &mut self,
+        without: Option<usize>,
+        fault: Fault,
+        since: Instant,
+    ) -> (Duration, Duration) {
         let mut running = tokio::task::JoinSet::new();
         let at_most = self.resume_max;
+        let mut back = Vec::new();
         for (at, probe) in self.probes.drain(..).enumerate() {
+            if without == Some(at) {
+                back.push((at, probe));
+                continue;
+            }
             running.spawn(async move { (at, serve_once(probe, at, since, at_most).await) });
         }
         let (mut first, mut all) = (at_most, Duration::ZERO);
-        let mut back = Vec::new();
         while let Some(Ok((at, (probe, took)))) = running.join_next().await {
             if took.is_none() {
                 let what = format!(

@@ -1,12 +1,15 @@
 //! Faults of disks and files.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use quorate_check::etcd::Range;
 
 use super::Nemesis;
-use crate::{disk, links::Cut, member::by_itself, session::Freshness};
+use crate::{disk, faults::Fault, links::Cut, member::by_itself, session::Freshness};
 
 /// How long a member may go on with a disk that is full, or with a bit that has turned.
 const SUFFERS: Duration = Duration::from_millis(2500);
@@ -35,13 +38,18 @@ impl Nemesis<'_> {
         Ok(format!("{} ended: {}", member.name, member.why_ended()))
     }
 
-    /// The disk of the leader or of a follower stands still for some seconds.
+    /// The disk of the leader or of a follower stands still for some seconds, long enough for a leader to hand over; then, and while it
+    /// still does, each of the others serves a write and a read.
     pub(super) async fn freeze_disk(&mut self, leader: usize) -> Result<String> {
         let victim = if self.dice.once_in(2) { leader } else { self.follower(leader) };
+        let role = if victim == leader { "leader" } else { "follower" };
         self.cluster.freeze(victim, true)?;
         let time = self.dice.milliseconds(1000, 5000);
         tokio::time::sleep(time).await;
-        Ok(format!("n{victim} for {} ms", time.as_millis()))
+        let (first, all) =
+            self.resume_without(Some(victim), Fault::FreezeDisk, Instant::now()).await;
+        let (time, first, all) = (time.as_millis(), first.as_millis(), all.as_millis());
+        Ok(format!("n{victim}, {role}, for {time} ms; others served after {first} and {all} ms"))
     }
 
     /// Turns one bit in a member's files while it is down. It must refuse to start, with the place, or serve what is right.
