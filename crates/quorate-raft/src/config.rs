@@ -2,6 +2,10 @@
 
 /// The greatest term this core accepts or reaches. Far beyond any real election count; keeps all arithmetic exact.
 pub const TERM_MAX: u64 = 1 << 62;
+/// How far one message may raise a member's term. A sender that is further ahead raises it step by step, with each of its
+/// messages: a member that comes back after any number of elections catches up, and no single frame can use up the terms.
+/// At a million messages a second, all terms last for 50 days of nothing else.
+pub const TERM_JUMP_MAX: u64 = 1 << 20;
 /// The greatest log position this core accepts or reaches.
 pub const INDEX_MAX: u64 = 1 << 62;
 /// The most voters in one configuration.

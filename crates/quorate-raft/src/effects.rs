@@ -154,6 +154,16 @@ pub enum Notice {
         /// Its term.
         term: Term,
     },
+    /// A message was further ahead than one may be: the term rose by as much as it may
+    /// ([`TERM_JUMP_MAX`](crate::TERM_JUMP_MAX)), and nothing else was taken in.
+    TermJump {
+        /// Who sent it.
+        from: NodeId,
+        /// The term that it says.
+        claimed: Term,
+        /// The term now.
+        term: Term,
+    },
     /// The node abstains from votes and leadership until it is repaired.
     Faulted,
 }

@@ -11,12 +11,12 @@
 //!
 //! Learners and faulted members neither vote nor campaign. Left out: priorities among candidates.
 
-use crate::config::TERM_MAX;
+use crate::config::{TERM_JUMP_MAX, TERM_MAX};
 use crate::machine::{Core, Turn};
 use crate::progress::Progress;
 use crate::quorum::Tally;
 use crate::transfer::Transfer;
-use crate::{EntryId, Index, Message, Mono, NodeId, Origin, Reject, Role, Term, Verdict};
+use crate::{EntryId, Index, Message, Mono, NodeId, Notice, Origin, Reject, Role, Term, Verdict};
 
 /// The part a member plays, with what only that part knows.
 #[derive(Clone, Debug)]
@@ -153,6 +153,25 @@ impl Core {
         self.leader = leader;
     }
 
+    /// Follows `from` in a later term, but for a term that is too far ahead: then only part of the way, in a term without a
+    /// leader. Whether it got there, and the message may be taken in. Raising one's term is always safe (Raft paper 5.1).
+    pub(crate) fn follow_term(
+        &mut self,
+        from: NodeId,
+        claimed: Term,
+        leader: Option<NodeId>,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        let nearest = Term(self.term.0.saturating_add(TERM_JUMP_MAX));
+        if claimed <= nearest || self.config.bug(60) {
+            self.become_follower(claimed, leader, turn);
+            return true;
+        }
+        self.become_follower(nearest, None, turn);
+        turn.notice(Notice::TermJump { from, claimed, term: nearest });
+        false
+    }
+
     /// A leader of this term gave a sign of life.
     pub(crate) fn follow(&mut self, leader: NodeId, turn: &mut Turn<'_>) {
         if self.leader != Some(leader) || self.state.role() != Role::Follower {
@@ -263,8 +282,8 @@ impl Core {
         if !self.quorum.contains(self.config.id) || (term > self.term && held_back) {
             return Ok(Verdict::Stale);
         }
-        if term > self.term && !pre_vote {
-            self.become_follower(term, None, turn);
+        if term > self.term && !pre_vote && !self.follow_term(from, term, None, turn) {
+            return Ok(Verdict::Ok);
         }
         let own = self.log.last();
         let is_current =
@@ -303,7 +322,7 @@ impl Core {
         let Answer { term, pre_vote, granted } = answer;
         let asked = if pre_vote { self.term.next() } else { self.term };
         if term > self.term && !(pre_vote && granted) {
-            self.become_follower(term, None, turn);
+            self.follow_term(from, term, None, turn);
             return Verdict::Ok;
         }
         let counts = match self.state.role() {

@@ -2,7 +2,8 @@
 //!
 //! Nothing changes before a message has passed. Peers are other processes and may be broken: whatever they send is either taken
 //! in or refused by name. A message of a lower term is out of date; those a leader sends are answered, so that a leader that
-//! was replaced learns it (figure 2). One of a higher term makes this member follow in that term first.
+//! was replaced learns it (figure 2). One of a higher term makes this member follow in that term first; one too far ahead
+//! only raises its term by as much as a single message may.
 
 use crate::append::Batch;
 use crate::config::{INDEX_MAX, TERM_MAX};
@@ -40,7 +41,9 @@ impl Core {
         let deaf = matches!(self.state, State::Leader(_)) && self.config.bug(29);
         if message.term() > self.term && !deaf {
             let leader = is_of_leader(message).then_some(from);
-            self.become_follower(message.term(), leader, turn);
+            if !self.follow_term(from, message.term(), leader, turn) {
+                return Ok(Verdict::Ok);
+            }
         }
         Ok(self.take_message(from, message, turn))
     }

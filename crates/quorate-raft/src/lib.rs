@@ -94,7 +94,7 @@ mod timing;
 mod transfer;
 mod view;
 
-pub use config::{Config, ELECTION_TIMEOUT_NS_MAX, INDEX_MAX, TERM_MAX, VOTERS_MAX};
+pub use config::{Config, ELECTION_TIMEOUT_NS_MAX, INDEX_MAX, TERM_JUMP_MAX, TERM_MAX, VOTERS_MAX};
 pub use effects::{Append, Effects, Io, Notice, Origin, ReadGrant, Role, Send};
 pub use event::{Event, Fault, Reject, Verdict};
 #[cfg(feature = "explore")]

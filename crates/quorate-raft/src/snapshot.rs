@@ -40,8 +40,8 @@ impl Core {
         if term < self.term {
             return Ok(Verdict::Stale);
         }
-        if term > self.term {
-            self.become_follower(term, Some(from), turn);
+        if term > self.term && !self.follow_term(from, term, Some(from), turn) {
+            return Ok(Verdict::Ok);
         }
         let verdict = self.on_install_snapshot(from, snapshot, turn);
         if verdict == Verdict::Stale {

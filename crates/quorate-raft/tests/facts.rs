@@ -1,10 +1,12 @@
 //! Facts about a single member that figure 2 does not name: what it refuses, where it is generous, and joint quorums.
 
 use quorate_raft::{
-    Append, AppendOutcome, Event, Index, Io, IoToken, Message, NodeId, Notice, Origin,
-    ProgressState, ReadContext, Recovered, Reject, Role, SnapshotMeta, Term, Verdict,
+    Append, AppendOutcome, Config, Event, Index, Io, IoToken, Message, NodeId, Notice, Origin,
+    ProgressState, ReadContext, Recovered, Reject, Role, SnapshotMeta, TERM_JUMP_MAX, TERM_MAX,
+    Term, Verdict,
 };
 
+use crate::cluster::Cluster;
 use crate::solo::{Solo, append, base, id, metas, range, recovered};
 
 fn malformed(verdict: Verdict) -> bool {
@@ -209,4 +211,51 @@ fn a_joint_configuration_loses_its_quorum_by_one_half() {
         }
     }
     panic!("it leads on without the outgoing half");
+}
+
+/// One frame must not use up the terms: whatever a message is, it raises the term by a bounded amount, and says by whom.
+#[test]
+fn no_message_raises_the_term_by_more_than_a_jump() {
+    let far = Term(TERM_MAX);
+    let messages: [Message<Vec<u64>>; 6] = [
+        Message::RequestVote { term: far, pre_vote: false, last: id(9, 9), transfer: true },
+        Message::Vote { term: far, pre_vote: false, granted: false },
+        append(TERM_MAX, id(0, 0), &[9], 0),
+        Message::Heartbeat { term: far, commit: Index(0), round: 0 },
+        Message::HeartbeatReply { term: far, round: 0 },
+        Message::TimeoutNow { term: far },
+    ];
+    for message in messages {
+        let mut solo = Solo::new(3, 2, &[1]);
+        solo.hear(2, message.clone());
+        let (view, raised) = (solo.core.view(), Term(2 + TERM_JUMP_MAX));
+        assert_eq!((view.term, view.leader, view.vote), (raised, None, None), "{message:?}");
+        assert_eq!(view.last, id(1, 1), "nothing else is taken in: {message:?}");
+        let jump = Notice::TermJump { from: NodeId(2), claimed: far, term: raised };
+        assert!(solo.out.notices.contains(&jump), "{message:?}: {:?}", solo.out.notices);
+        solo.sync();
+        solo.wake();
+        assert_eq!(solo.core.view().role, Role::PreCandidate, "it can still be elected");
+    }
+}
+
+/// A rehearsal raises nobody's term, however far ahead it is.
+#[test]
+fn a_rehearsal_in_a_far_term_changes_nothing() {
+    let mut solo = Solo::new(3, 2, &[1]);
+    let far = Term(TERM_MAX);
+    solo.hear(
+        2,
+        Message::RequestVote { term: far, pre_vote: true, last: id(9, 9), transfer: true },
+    );
+    assert_eq!((solo.core.view().term, &solo.out.io[..]), (Term(2), &[][..]));
+}
+
+/// Whoever is really so far ahead is followed in the end, and leads or is led.
+#[test]
+fn members_whose_terms_are_many_jumps_apart_come_together() {
+    let mut cluster = Cluster::new(&Config::default(), 3, 0, 1);
+    cluster.forge(NodeId(3), &[], 4 * TERM_JUMP_MAX + 7);
+    cluster.heal_and_expect_progress();
+    assert!(cluster.view(NodeId(1)).term > Term(4 * TERM_JUMP_MAX));
 }

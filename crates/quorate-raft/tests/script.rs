@@ -458,6 +458,9 @@ fn describe_notice(notice: Notice) -> String {
         Notice::QuorumLost { term } => format!("has lost its quorum in term {term}"),
         Notice::DiskStalled { term } => format!("has a stalled disk in term {term}"),
         Notice::Faulted => "is faulted".into(),
+        Notice::TermJump { from, claimed, term } => {
+            format!("raises its term to {term}: {from} claims {claimed}")
+        }
         other => format!("{other:?}"),
     }
 }

@@ -113,5 +113,6 @@ fn put_notice(notice: Notice, out: &mut impl Sink) {
         Notice::QuorumLost { term } => out.put_all([22, term.0]),
         Notice::DiskStalled { term } => out.put_all([23, term.0]),
         Notice::Faulted => out.put(24),
+        Notice::TermJump { from, claimed, term } => out.put_all([25, from.0, claimed.0, term.0]),
     }
 }
