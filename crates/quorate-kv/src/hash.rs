@@ -7,7 +7,7 @@
 //! When no key is alive at the revision, etcd leaves its filter out and hashes what its purge has left, deletions at the
 //! compacted revision excepted: what was alive at the compacted revision. The same is done here.
 //!
-//! [`Hash::Whole`] goes on with revisions, leases with their keys, and alarms: everything replicated.
+//! [`Hash::Whole`] goes on with revisions, leases with their keys, alarms and members' directories: everything replicated.
 //!
 //! Source: etcd `server/storage/mvcc/hash.go`, `kvstore.go` `hashByRev`, `kvstore_compaction.go`.
 
@@ -19,7 +19,7 @@ use quorate_engine::{Direction, Table, View};
 use crate::{
     Budget, Error, HashKv, ReadError, Span, alarm, history,
     index::{self, Pause, Scan, Stretch},
-    lease,
+    lease, member,
     picture::{Picture, decode_pair},
     schema::{self, LEASE, LEASE_KEY, Rev},
 };
@@ -177,6 +177,9 @@ impl HashWork {
         } else if ended {
             for alarm in alarm::all(picture.view)? {
                 self.add(&alarm.encode_to_vec());
+            }
+            for member in member::all(picture.view)? {
+                self.add(&member.encode_to_vec());
             }
             self.stage = Stage::Done;
         }

@@ -27,6 +27,7 @@ mod index;
 mod lease;
 pub mod lessor;
 mod long_read;
+mod member;
 mod output;
 mod picture;
 mod purge;
@@ -42,11 +43,12 @@ mod txn;
 pub mod watch;
 
 pub use budget::Budget;
-pub use command::{COMMAND_VERSION, Command};
+pub use command::{COMMAND_VERSION, COMMAND_VERSION_FIRST, Command};
 pub use cost::{LongCost, looks_at_many};
 pub use error::{Error, ReadError, RequestError};
 pub use lessor::Lessor;
 pub use long_read::{LongHash, LongRange, LongTxn};
+pub use member::{MemberDirectories, MemberDirectory};
 pub use output::{
     Applied, ApplyOutput, Committed, HashKv, LeaseChange, LeaseRecord, Reply, RevisionEvents,
 };

@@ -46,6 +46,8 @@ pub enum Reply {
     LeaseCheckpoint(pb::LeaseCheckpointResponse),
     /// To an alarm request.
     Alarm(pb::AlarmResponse),
+    /// To what is known of data directories.
+    MemberDirectories,
 }
 
 /// All changes of one main revision, in the order in which they were made.
@@ -102,6 +104,8 @@ pub struct ApplyOutput {
     pub leases: Vec<LeaseChange>,
     /// The compacted revision, when it moved in this run.
     pub compacted: Option<i64>,
+    /// Whether more is agreed on about members' data directories.
+    pub members_changed: bool,
 }
 
 /// A hash over the history of the key space, comparable among members and with etcd.

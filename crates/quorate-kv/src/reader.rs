@@ -7,9 +7,9 @@ use quorate_engine::View;
 use quorate_proto::{etcdserverpb as pb, mvccpb::KeyValue};
 
 use crate::{
-    Applied, LeaseRecord, RangeStream, ReadError, RevisionEvents,
+    Applied, LeaseRecord, MemberDirectory, RangeStream, ReadError, RevisionEvents,
     alarm::{self, Raised},
-    history, lease,
+    history, lease, member,
     picture::Picture,
     range,
     schema::State,
@@ -146,6 +146,14 @@ impl Reader {
     /// [`ReadError::Store`] only.
     pub fn alarms(&self) -> Result<Vec<pb::AlarmMember>, ReadError> {
         Ok(alarm::all(&*self.view)?)
+    }
+
+    /// The data directories of members, as the group agreed on them, by ascending member.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`] only.
+    pub fn member_directories(&self) -> Result<Vec<MemberDirectory>, ReadError> {
+        Ok(member::all(&*self.view)?)
     }
 
     /// The engine's view under this reader, from which a snapshot streams every table of [`TABLES`](crate::TABLES).

@@ -12,7 +12,7 @@ use crate::{
     alarm::{self, Raised},
     cache::StampCache,
     change::Change,
-    check, lease, picture,
+    check, lease, member, picture,
     schema::{META, STATE_KEY, State},
     staged::Staged,
     txn,
@@ -92,6 +92,10 @@ impl<'s> Run<'s> {
                 }))
             }
             Command::Alarm(request) => self.alarm(request).map(Reply::Alarm),
+            Command::MemberDirectories(known) => {
+                self.output.members_changed |= member::note(&mut self.staged, &known)?;
+                Ok(Reply::MemberDirectories)
+            }
         }
     }
 
@@ -118,7 +122,9 @@ impl<'s> Run<'s> {
                 self.raised.refuse_if_corrupt()?;
                 self.raised.refuse_if_full()
             }
-            Command::LeaseCheckpoint(_) | Command::Alarm(_) => Ok(()),
+            Command::LeaseCheckpoint(_) | Command::Alarm(_) | Command::MemberDirectories(_) => {
+                Ok(())
+            }
         }
     }
 

@@ -9,6 +9,7 @@
 //! | `lease` | id, sign flipped, 8 bytes big-endian | protobuf `{1: ttl, 2: remaining_ttl}` |
 //! | `lease_key` | lease id as above, user key | nothing |
 //! | `alarm` | kind 4 bytes, member 8 bytes, big-endian | nothing |
+//! | `member` | id 8 bytes, big-endian | data directory 8 bytes, big-endian |
 //!
 //! Why two tables for one change: `rev` is history in the order in which it was made (watches, hashes, purging), `idx`
 //! finds the version of a key that was newest at some revision with one seek, since the newest comes first. The index
@@ -33,9 +34,10 @@ pub(crate) const IDX: Table = Table("idx");
 pub(crate) const LEASE: Table = Table("lease");
 pub(crate) const LEASE_KEY: Table = Table("lease_key");
 pub(crate) const ALARM: Table = Table("alarm");
+pub(crate) const MEMBER: Table = Table("member");
 
 /// Every table of the key space, as a snapshot must carry them.
-pub const TABLES: [Table; 6] = [META, REV, IDX, LEASE, LEASE_KEY, ALARM];
+pub const TABLES: [Table; 7] = [META, REV, IDX, LEASE, LEASE_KEY, ALARM, MEMBER];
 
 /// The schema that is written.
 pub(crate) const SCHEMA_VERSION: u64 = 1;

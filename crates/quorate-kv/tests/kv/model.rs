@@ -46,7 +46,9 @@ impl Model {
             Command::Compaction(request) => self.compact(request.revision).map(Reply::Compaction),
             Command::LeaseGrant(request) => self.grant(*request).map(Reply::LeaseGrant),
             Command::LeaseRevoke(request) => self.revoke(request.id).map(Reply::LeaseRevoke),
-            other @ (Command::LeaseCheckpoint(_) | Command::Alarm(_)) => panic!("{other:?}"),
+            other @ (Command::LeaseCheckpoint(_)
+            | Command::Alarm(_)
+            | Command::MemberDirectories(_)) => panic!("{other:?}"),
         };
         if self.changes.last().is_some_and(|change| change.main > begin) {
             self.revision = begin + 1;

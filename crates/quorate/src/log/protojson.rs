@@ -3,7 +3,7 @@
 //!
 //! Source: protobuf's JSON mapping; etcd `api/etcdserverpb/raft_internal.proto`.
 
-use quorate_kv::Command;
+use quorate_kv::{Command, MemberDirectory};
 use quorate_proto::etcdserverpb::{
     self as pb, alarm_request::AlarmAction, compare, range_request, request_op::Request,
 };
@@ -34,6 +34,9 @@ pub(super) fn request(command: &Command) -> Value {
             Fields::default().list("checkpoints", &request.checkpoints, checkpoint),
         ),
         Command::Alarm(request) => ("alarm", alarm(request)),
+        Command::MemberDirectories(known) => {
+            ("memberDirectories", Fields::default().list("members", &known.members, directory))
+        }
     };
     Fields::default().message(name, content).0.into()
 }
@@ -165,6 +168,14 @@ fn alarm(request: &pb::AlarmRequest) -> Fields {
         .named("action", request.action, action.map(|action| action.as_str_name()))
         .set("memberID", request.member_id.to_string(), request.member_id == 0)
         .named("alarm", request.alarm, kind.map(|kind| kind.as_str_name()))
+}
+
+fn directory(known: &MemberDirectory) -> Fields {
+    Fields::default().set("memberID", known.member.to_string(), known.member == 0).set(
+        "directory",
+        known.directory.to_string(),
+        known.directory == 0,
+    )
 }
 
 #[cfg(test)]
