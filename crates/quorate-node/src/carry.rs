@@ -69,6 +69,10 @@ impl Group {
         if entries.iter().any(|entry| entry.meta.bytes as usize != entry.payload.len()) {
             return;
         }
+        if let Some(refusal) = round.config.commands.unreadable(&entries) {
+            round.out.unreadable.push((from, refusal));
+            return;
+        }
         let message = message.map_entries(|()| metas.as_slice());
         let event = Event::Message { from, message: &message };
         if let Verdict::Rejected(why) = self.step_core(event, Content::Received(&entries), round) {

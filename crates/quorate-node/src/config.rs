@@ -1,5 +1,7 @@
 //! A node's settings and limits, all named.
 
+use crate::CommandPort;
+
 /// The settings of one node; the same for all of its groups.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -7,6 +9,8 @@ pub struct NodeConfig {
     pub raft: quorate_raft::Config,
     /// Which run of this node's process it is. Drawn at random at each start; forwarded proposals are numbered within it.
     pub incarnation: u64,
+    /// What tells commands from garbage.
+    pub commands: CommandPort,
     /// How long a proposal or a read may wait before it is answered with an error, in nanoseconds.
     pub request_timeout_ns: u64,
     /// How many proposals may wait or be under way.
@@ -49,6 +53,7 @@ impl NodeConfig {
             resend_ns: 2 * raft.heartbeat_interval_ns,
             raft,
             incarnation,
+            commands: CommandPort::default(),
             proposals_max: 1 << 16,
             proposal_bytes_max: 256 << 20,
             apply_lag_max: 5_000,

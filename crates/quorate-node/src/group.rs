@@ -14,6 +14,7 @@ use quorate_raft::{
     Core, Event, GroupId, Index, IoToken, Mono, NodeId, Reject, Role, Term, Verdict,
 };
 
+use crate::admission::tally;
 use crate::cache::EntryCache;
 use crate::carry::Content;
 use crate::holds::{ENTRY_BYTES, Holds};
@@ -48,6 +49,8 @@ pub(crate) struct Group {
     pub(crate) holds: Holds,
     /// The log is not looked at again before this much may be cut.
     next_cut: Index,
+    /// The newest version of commands that every member can apply.
+    command_version: u8,
     /// A full round was taken, and there is more.
     more: bool,
 }
@@ -93,6 +96,7 @@ impl Group {
             reads: Reads::default(),
             holds: Holds::default(),
             next_cut: Index(0),
+            command_version: 0,
             more: false,
         }
     }
@@ -103,6 +107,7 @@ impl Group {
             NodeEvent::Wake => self.wake(round),
             NodeEvent::Peer { from, message } => self.receive(from, message, round),
             NodeEvent::PeerUp { node } => self.peer_up(node),
+            NodeEvent::CommandVersion { version } => self.command_version = version,
             NodeEvent::PeerDown { node } => self.tell(Event::Unreachable { node }, round),
             NodeEvent::Propose { proposal, .. } => self.propose(proposal, round),
             NodeEvent::Read { id, .. } => self.read(id, round),
@@ -189,6 +194,9 @@ impl Group {
         let full = self.proposals.len() >= config.proposals_max
             || bytes > config.proposal_bytes_max
             || lag > config.apply_lag_max;
+        if config.commands.admit(&proposal.payload, self.command_version).is_err() {
+            return Some(ProposeError::Refused);
+        }
         match proposal.scope {
             Scope::LeaderOf(term) if self.leads() != Some(term) => Some(ProposeError::NotLeader),
             Scope::LeaderOf(_) | Scope::Anywhere => full.then_some(ProposeError::Overloaded),
@@ -215,6 +223,14 @@ impl Group {
                     self.proposals.ack(round.now, term, next, gap);
                 }
             }
+            PeerMessage::ForwardRefused { term, incarnation, numbers, .. } => {
+                if incarnation == round.config.incarnation {
+                    let mut answer = round.answer(self.id);
+                    for number in numbers {
+                        self.proposals.refused(term, number, &mut answer);
+                    }
+                }
+            }
             PeerMessage::ServiceRequest { .. }
             | PeerMessage::ServiceReply { .. }
             | PeerMessage::SnapshotChunk { .. }
@@ -235,11 +251,44 @@ impl Group {
             return;
         }
         self.inbox.enter(term);
+        let proposals = self.examine(from, term, (incarnation, number), proposals, round);
         let room = round.config.inbox_max;
         let taken = self.inbox.take((from, incarnation), number, proposals, room);
         let (next, gap) = (taken.next, taken.gap);
         let ack = PeerMessage::ForwardAck { group: self.id, term, incarnation, next, gap };
         round.out.send.push((from, ack));
+    }
+
+    /// Forwarded proposals without those that not every member can apply; their sender hears of these.
+    fn examine(
+        &self,
+        from: NodeId,
+        term: Term,
+        (incarnation, number): (u64, u64),
+        proposals: Vec<Bytes>,
+        round: &mut Round<'_>,
+    ) -> Vec<Option<Bytes>> {
+        let mut refused = Vec::new();
+        let mut examine = |(nth, payload): (u64, Bytes)| match round
+            .config
+            .commands
+            .admit(&payload, self.command_version)
+        {
+            Ok(()) => Some(payload),
+            Err(version) => {
+                refused.push((number.wrapping_add(nth), version));
+                None
+            }
+        };
+        let proposals = (0..).zip(proposals).map(&mut examine).collect();
+        if let Some(refusal) = tally(refused.iter().map(|(_, version)| *version)) {
+            round.out.unreadable.push((from, refusal));
+            let numbers = refused.into_iter().map(|(number, _)| number).collect();
+            let group = self.id;
+            let answer = PeerMessage::ForwardRefused { group, term, incarnation, numbers };
+            round.out.send.push((from, answer));
+        }
+        proposals
     }
 
     fn note_applied(&mut self, index: Index, round: &mut Round<'_>) {

@@ -35,12 +35,13 @@ impl Inbox {
         }
     }
 
-    /// Takes what is new, as far as there is room for `room` proposals in all.
+    /// Takes what is new, as far as there is room for `room` proposals in all. `None` stands for one that is refused: it is
+    /// counted and goes nowhere.
     pub(crate) fn take(
         &mut self,
         sender: (NodeId, u64),
         number: u64,
-        proposals: Vec<Bytes>,
+        proposals: Vec<Option<Bytes>>,
         room: usize,
     ) -> Taken {
         let known = self.expected.contains_key(&sender);
@@ -52,9 +53,11 @@ impl Inbox {
             return Taken { next: *next, gap: true };
         }
         let skip = usize::try_from(*next - number).unwrap_or(usize::MAX);
-        let room = room.saturating_sub(self.queue.len());
-        for proposal in proposals.into_iter().skip(skip).take(room) {
-            self.queue.push_back(proposal);
+        for proposal in proposals.into_iter().skip(skip) {
+            if self.queue.len() >= room {
+                break;
+            }
+            self.queue.extend(proposal);
             *next += 1;
         }
         Taken { next: *next, gap: false }
@@ -77,8 +80,10 @@ mod tests {
 
     const SENDER: (NodeId, u64) = (NodeId(2), 77);
 
-    fn proposals(names: &str) -> Vec<Bytes> {
-        names.bytes().map(|name| Bytes::copy_from_slice(&[name])).collect()
+    /// A dot is one that is refused.
+    fn proposals(names: &str) -> Vec<Option<Bytes>> {
+        let proposal = |name| (name != b'.').then(|| Bytes::copy_from_slice(&[name]));
+        names.bytes().map(proposal).collect()
     }
 
     fn held(inbox: &Inbox) -> String {
@@ -101,6 +106,14 @@ mod tests {
         inbox.appended(3);
         check(&mut inbox, 0, "abcd", 4, false);
         assert_eq!(held(&inbox), "d");
+    }
+
+    #[test]
+    fn a_refused_one_is_counted_and_not_held() {
+        let mut inbox = Inbox::default();
+        assert_eq!(inbox.take(SENDER, 0, proposals("a.b"), 9), Taken { next: 3, gap: false });
+        assert_eq!(inbox.take(SENDER, 2, proposals("b."), 9), Taken { next: 4, gap: false });
+        assert_eq!(held(&inbox), "ab");
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! What this crate does not know: what commands mean, clocks, files, sockets, threads. Membership is fixed when a group is
 //! made, in this version.
 
+mod admission;
 mod cache;
 mod carry;
 mod config;
@@ -31,7 +32,10 @@ mod peer_message;
 mod proposals;
 mod reads;
 mod start;
+mod roster;
+mod throttle;
 
+pub use admission::CommandPort;
 pub use config::NodeConfig;
 pub use envelope::{ENVELOPE_BYTES, ENVELOPE_VERSION, Envelope, EnvelopeError};
 pub use log_store::{Entry, LogError, LogRecord, LogStore};
@@ -39,9 +43,11 @@ pub use memory_log::{GroupLog, MemoryLogStore};
 pub use node::{Node, Progress};
 pub use node_effects::{
     Answer, Apply, NodeEffects, NodeIo, ProposeError, ReadAnswer, Refused, RoleChange,
-    SnapshotOrder,
+    SnapshotOrder, Unreadable,
 };
 pub use node_event::{NodeEvent, Proposal, Scope};
 pub use pace::Pace;
 pub use peer_message::{PeerMessage, SnapshotProgress};
 pub use start::{GroupStart, StateApart};
+pub use roster::{Acquaintance, DirectoryId, MemberCard, Roster};
+pub use throttle::Throttle;

@@ -165,11 +165,15 @@ fn recover_group(
 /// The group an event is for; `None`: all of them.
 fn event_group(event: &NodeEvent) -> Option<GroupId> {
     match event {
-        NodeEvent::Wake | NodeEvent::PeerUp { .. } | NodeEvent::PeerDown { .. } => None,
+        NodeEvent::Wake
+        | NodeEvent::PeerUp { .. }
+        | NodeEvent::PeerDown { .. }
+        | NodeEvent::CommandVersion { .. } => None,
         NodeEvent::Peer { message, .. } => match message {
             PeerMessage::Raft { group, .. }
             | PeerMessage::Forward { group, .. }
             | PeerMessage::ForwardAck { group, .. }
+            | PeerMessage::ForwardRefused { group, .. }
             | PeerMessage::SnapshotChunk { group, .. }
             | PeerMessage::SnapshotAck { group, .. } => Some(*group),
             PeerMessage::ServiceRequest { .. } | PeerMessage::ServiceReply { .. } => None,

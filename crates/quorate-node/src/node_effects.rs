@@ -42,6 +42,8 @@ pub struct NodeEffects {
     pub notices: Vec<(GroupId, Notice)>,
     /// Raft messages that were not taken in, at most one of each sender: a correct peer sends none.
     pub refused: Vec<Refused>,
+    /// Members that sent what can't be applied here, and how many entries or proposals of it: nothing of that was taken in.
+    pub unreadable: Vec<(NodeId, Unreadable)>,
     /// The log could not give back what it took.
     pub fault: Option<LogError>,
     /// The core of a group is broken. It may have been for some steps: nothing of this round may be carried out.
@@ -61,6 +63,7 @@ impl NodeEffects {
         self.roles.clear();
         self.notices.clear();
         self.refused.clear();
+        self.unreadable.clear();
         self.fault = None;
         self.broken = None;
     }
@@ -207,6 +210,9 @@ pub enum ProposeError {
     /// A snapshot took the place of the entries that may hold it.
     #[error("outcome unknown: a snapshot was installed")]
     Superseded,
+    /// Not every member could apply it: it can't be read, or a member is of a version that does not know it.
+    #[error("the command can't be read by all members: their versions differ")]
+    Refused,
     /// The member's disk is faulted.
     #[error("the disk of this member is faulted")]
     Faulted,
@@ -216,10 +222,22 @@ impl ProposeError {
     /// Whether the proposal surely has no effect, now or later.
     pub fn is_certain(self) -> bool {
         match self {
-            Self::Overloaded | Self::NoLeader | Self::NotLeader | Self::Faulted => true,
+            Self::Overloaded | Self::NoLeader | Self::NotLeader | Self::Refused | Self::Faulted => {
+                true
+            }
             Self::LeaderLost | Self::Timeout | Self::Superseded => false,
         }
     }
+}
+
+/// What was refused of a member's message, since it can't be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// How many entries or proposals.
+    pub count: u64,
+    /// The newest version among those that could be read: above what this member, or another, can apply. `None`: they are no
+    /// commands.
+    pub version: Option<u8>,
 }
 
 /// A read that is over.

@@ -27,6 +27,12 @@ pub enum NodeEvent {
         /// Which one.
         node: NodeId,
     },
+    /// The newest version of commands that every member can apply, as far as this one knows: 0 until it is told. A leader
+    /// appends nothing newer.
+    CommandVersion {
+        /// The version.
+        version: u8,
+    },
     /// A client's command. Answered by the state machine once it is applied, or by an [`Answer`](crate::Answer).
     Propose {
         /// Whose.

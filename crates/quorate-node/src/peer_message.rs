@@ -45,6 +45,17 @@ pub enum PeerMessage {
         /// Whether the `Forward` began behind `next`: what lies between was lost and must be sent again.
         gap: bool,
     },
+    /// The other answer to `Forward`: these are not appended in this term, since not every member could apply them.
+    ForwardRefused {
+        /// Whose.
+        group: GroupId,
+        /// The term of the `Forward`.
+        term: Term,
+        /// The incarnation of the `Forward`.
+        incarnation: u64,
+        /// Their numbers.
+        numbers: Vec<u64>,
+    },
     /// A call of something only the leader does, such as renewing a lease.
     ServiceRequest {
         /// The caller's number for it.
@@ -115,6 +126,7 @@ impl PeerMessage {
             },
             Self::Forward { .. } | Self::SnapshotChunk { .. } => false,
             Self::ForwardAck { .. }
+            | Self::ForwardRefused { .. }
             | Self::ServiceRequest { .. }
             | Self::ServiceReply { .. }
             | Self::SnapshotAck { .. } => true,
@@ -133,7 +145,10 @@ impl PeerMessage {
             Self::ServiceRequest { body, .. } | Self::ServiceReply { body, .. } => {
                 body.len() as u64
             }
-            Self::Raft { .. } | Self::ForwardAck { .. } | Self::SnapshotAck { .. } => 0,
+            Self::Raft { .. }
+            | Self::ForwardAck { .. }
+            | Self::ForwardRefused { .. }
+            | Self::SnapshotAck { .. } => 0,
         }
     }
 }

@@ -25,6 +25,8 @@ use crate::{Pace, Proposal, ProposeError, Scope};
 struct Waiting {
     proposal: Proposal,
     arrived: Mono,
+    /// The leader does not append it. Answered; it keeps its place, since the numbering knows no holes.
+    refused: bool,
 }
 
 impl Waiting {
@@ -75,7 +77,7 @@ impl Proposals {
 
     /// One more.
     pub(crate) fn push(&mut self, proposal: Proposal, now: Mono) {
-        let waiting = Waiting { proposal, arrived: now };
+        let waiting = Waiting { proposal, arrived: now, refused: false };
         self.bytes += waiting.bytes();
         self.queue.push_back(waiting);
     }
@@ -203,6 +205,19 @@ impl Proposals {
         fill
     }
 
+    /// The leader of `term` does not append the one with this number, now or later in its term.
+    pub(crate) fn refused(&mut self, term: Term, number: u64, answer: OnAnswer<'_>) {
+        let place = number.checked_sub(self.base).filter(|_| term == self.sent_term);
+        let place = place.and_then(|place| usize::try_from(place).ok());
+        let was_answered = place.is_none_or(|place| place < self.answered);
+        let waiting = place.and_then(|place| self.sent.get_mut(place));
+        if let Some(waiting) = waiting.filter(|waiting| !waiting.refused && !was_answered) {
+            waiting.refused = true;
+            answer(waiting.proposal.sequence, ProposeError::Refused);
+        }
+        self.trim();
+    }
+
     /// An entry of this node's, of `term`, is committed: it will be answered by the state machine. Those sent before it were
     /// committed before it; they are still here only if a snapshot held them.
     pub(crate) fn committed(&mut self, term: Term, sequence: u64) {
@@ -213,6 +228,7 @@ impl Proposals {
             for _ in 0..=position {
                 self.pop_sent();
             }
+            self.trim();
         }
     }
 
@@ -225,6 +241,10 @@ impl Proposals {
             self.pop_sent();
         }
         while let Some(waiting) = self.sent.pop_back() {
+            if waiting.refused {
+                self.bytes -= waiting.bytes();
+                continue;
+            }
             match waiting.proposal.scope {
                 Scope::Anywhere => self.queue.push_front(waiting),
                 Scope::LeaderOf(_) => {
@@ -238,7 +258,8 @@ impl Proposals {
     /// A snapshot up to an entry of `term` is the state now: whether those sent up to that term are in it is not known.
     pub(crate) fn supersede(&mut self, term: Term, answer: OnAnswer<'_>) {
         if term >= self.sent_term {
-            for waiting in self.sent.range(self.answered.min(self.sent.len())..) {
+            let open = self.sent.range(self.answered.min(self.sent.len())..);
+            for waiting in open.filter(|waiting| !waiting.refused) {
                 answer(waiting.proposal.sequence, ProposeError::Superseded);
             }
             self.answered = self.sent.len();
@@ -275,7 +296,9 @@ impl Proposals {
             (ProposeError::Timeout, ProposeError::Timeout)
         };
         while let Some(waiting) = self.sent.get(self.answered).filter(|one| one.arrived <= limit) {
-            answer(waiting.proposal.sequence, sent);
+            if !waiting.refused {
+                answer(waiting.proposal.sequence, sent);
+            }
             self.answered += 1;
         }
         self.trim();
@@ -321,7 +344,10 @@ impl Proposals {
 
     /// Drops what is answered and acknowledged.
     fn trim(&mut self) {
-        while self.answered > 0 && self.base < self.acked {
+        let is_over = |first: &Waiting, answered| answered > 0 || first.refused;
+        while self.base < self.acked
+            && self.sent.front().is_some_and(|first| is_over(first, self.answered))
+        {
             self.pop_sent();
         }
     }
@@ -462,6 +488,33 @@ mod tests {
         assert_eq!((proposals.len(), proposals.bytes()), (1, 1));
         proposals.admit(Term(2), 100, 100);
         assert_eq!(transmitted(&mut proposals), Some((2, vec![4])));
+    }
+
+    #[test]
+    fn a_refused_one_is_answered_once_and_leaves_with_those_before_it() {
+        let mut proposals = filled(1..4);
+        proposals.admit(Term(2), 100, 100);
+        transmitted(&mut proposals);
+        proposals.ack(Mono(0), Term(2), 3, false);
+        assert_eq!(answers(|answer| proposals.refused(Term(3), 1, answer)), []);
+        let refused = answers(|answer| proposals.refused(Term(2), 1, answer));
+        assert_eq!(refused, [(2, ProposeError::Refused)]);
+        assert_eq!(answers(|answer| proposals.refused(Term(2), 1, answer)), []);
+        assert_eq!(answers(|answer| proposals.refused(Term(2), 9, answer)), []);
+        proposals.committed(Term(2), 1);
+        assert_eq!((proposals.len(), proposals.bytes()), (1, 1), "only the last is left");
+        answers(|answer| proposals.bury(Term(3), answer));
+        assert_eq!(queued(&proposals), [3]);
+    }
+
+    #[test]
+    fn a_refused_one_is_not_sent_to_the_next_leader() {
+        let mut proposals = filled(1..4);
+        proposals.admit(Term(2), 100, 100);
+        answers(|answer| proposals.refused(Term(2), 0, answer));
+        assert_eq!(answers(|answer| proposals.expire(Mono(10), true, answer)), []);
+        answers(|answer| proposals.bury(Term(3), answer));
+        assert_eq!((queued(&proposals), proposals.bytes()), (vec![2, 3], 2));
     }
 
     #[test]
