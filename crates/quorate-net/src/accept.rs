@@ -1,8 +1,8 @@
 //! Connections inward: one thread for each listener takes them, one thread for each connection reads it.
 //!
-//! Nothing is believed before the handshake: until then a stranger costs one thread, [`HANDSHAKE_BYTES_MAX`] bytes of frame
-//! and [`handshake_wait`](crate::Limits::handshake_wait), and there are at most [`inbound_max`](crate::Limits::inbound_max)
-//! of them.
+//! Nothing is believed before the handshake: until then a stranger costs one thread, a kilobyte and
+//! [`handshake_wait`](crate::Limits::handshake_wait) in all, and there are at most
+//! [`strangers_max`](crate::Limits::strangers_max) of them. Of a peer that is known there is one connection for each lane.
 
 use std::{
     io,
@@ -15,9 +15,11 @@ use quorate_raft::NodeId;
 use tracing::{debug, warn};
 
 use crate::{
-    PeerEvent,
+    Config, PeerEvent,
     frame::Receiver,
-    handshake::{HANDSHAKE_BYTES_MAX, Hello, PROTOCOL_VERSION, Verdict, Welcome, judge},
+    handshake::{
+        HANDSHAKE_BYTES_MAX, HandshakeError, Hello, PROTOCOL_VERSION, Verdict, Welcome, judge,
+    },
     outgoing::Outgoing,
     shared::{Peer, Shared},
     stats::Counters,
@@ -41,40 +43,43 @@ pub(crate) fn listen(shared: &Arc<Shared>, listener: &TcpListener) {
 }
 
 fn take(shared: &Arc<Shared>, stream: TcpStream) {
-    let limit = shared.config.limits.inbound_max;
-    if shared.inbound.load(SeqCst) >= limit {
-        warn!(limit, "too many peer connections: one more is closed");
-        return;
-    }
-    shared.inbound.fetch_add(1, SeqCst);
+    let Ok(kept) = stream.try_clone() else { return };
+    let number = shared.strangers.admit(kept, shared.config.limits.strangers_max);
     let reader = Arc::clone(shared);
     let spawned = thread::Builder::new().name("peer-reader".to_owned()).spawn(move || {
-        serve(&reader, &stream);
-        reader.inbound.fetch_sub(1, SeqCst);
+        serve(&reader, &stream, number);
+        reader.strangers.dismiss(number);
     });
     match spawned {
         Ok(handle) => shared.adopt(handle),
         Err(error) => {
-            shared.inbound.fetch_sub(1, SeqCst);
+            shared.strangers.dismiss(number);
             warn!(%error, "could not start a thread for a peer connection");
         }
     }
 }
 
 /// Reads one connection until it breaks, misbehaves, falls silent or the transport stops.
-fn serve(shared: &Shared, stream: &TcpStream) {
+fn serve(shared: &Shared, stream: &TcpStream, number: u64) {
     let Some(_registration) = shared.register(stream) else { return };
     let address = stream.peer_addr().ok();
     let mut receiver = Receiver::new(HANDSHAKE_BYTES_MAX);
     match introduce(shared, stream, &mut receiver, address) {
-        Ok(Some((node, peer))) => {
-            if let Err(error) = read(shared, stream, receiver, node, &peer) {
-                closed(shared, address, &error);
+        Ok(Some((hello, peer))) => {
+            // Otherwise it had to make room for others in this very moment.
+            if let Some(kept) = shared.strangers.dismiss(number) {
+                peer.take_in(hello.lane, number, kept);
+                if let Err(error) = read(shared, stream, receiver, hello.from, &peer) {
+                    closed(shared, address, &error);
+                }
+                peer.let_go(hello.lane, number);
             }
         }
         Ok(None) => {}
         Err(error) => {
-            warn!(remote = ?address, %error, "peer connection without a good handshake is closed");
+            if let Some(more) = shared.may_log_stranger() {
+                warn!(remote = ?address, %error, more, "peer connection without a good handshake is closed");
+            }
         }
     }
     let _ = stream.shutdown(Shutdown::Both);
@@ -95,34 +100,49 @@ fn introduce(
     mut stream: &TcpStream,
     receiver: &mut Receiver,
     address: Option<SocketAddr>,
-) -> io::Result<Option<(NodeId, Arc<Peer>)>> {
+) -> io::Result<Option<(Hello, Arc<Peer>)>> {
     let limits = &shared.config.limits;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(limits.handshake_wait))?;
-    stream.set_write_timeout(Some(limits.write_wait_max))?;
-    let frame = wire::read_frame(&mut stream, receiver)?;
-    let hello = Hello::decode(&frame).map_err(io::Error::other)?;
-    let (me, cluster_id) = (shared.config.me, shared.config.cluster_id);
-    let verdict = judge(&hello, me, cluster_id, |node| shared.peers.contains_key(&node));
-    let welcome = Welcome { version: PROTOCOL_VERSION, cluster_id, from: me, verdict };
-    wire::write_plain(&mut stream, &welcome.encode())?;
+    stream.set_write_timeout(Some(limits.handshake_wait))?;
+    let frame = wire::read_frame_within(stream, receiver, limits.handshake_wait)?;
+    let Config { me, cluster_id, card, .. } = shared.config;
+    let welcome = |verdict| {
+        let version = PROTOCOL_VERSION;
+        Welcome { version, cluster_id, from: me, card, verdict }.encode()
+    };
+    let hello = match Hello::decode(&frame) {
+        Ok(hello) => hello,
+        Err(error) => {
+            if matches!(error, HandshakeError::Version { .. }) {
+                wire::write_plain(&mut stream, &welcome(Verdict::WrongVersion))?;
+            }
+            return Err(io::Error::other(error));
+        }
+    };
+    let is_member = |node| shared.peers.contains_key(&node);
+    let admits = |node, card| shared.admits(node, card);
+    let verdict = judge(&hello, me, cluster_id, is_member, admits);
+    wire::write_plain(&mut stream, &welcome(verdict))?;
     let peer = shared.peers.get(&hello.from).filter(|_| verdict == Verdict::Accepted);
     let Some(peer) = peer else {
-        refused(&hello, me, cluster_id, verdict, address);
+        if let Some(more) = shared.may_log_stranger() {
+            refused(&hello, (me, cluster_id), verdict, address, more);
+        }
         return Ok(None);
     };
+    stream.set_write_timeout(Some(limits.write_wait_max))?;
     stream.set_read_timeout(Some(limits.idle_wait_max))?;
     receiver.limit(limits.frame_bytes_max);
     peer.kick();
-    Ok(Some((hello.from, Arc::clone(peer))))
+    Ok(Some((hello, Arc::clone(peer))))
 }
 
 fn refused(
     hello: &Hello,
-    me: NodeId,
-    cluster_id: u64,
+    (me, cluster_id): (NodeId, u64),
     verdict: Verdict,
     address: Option<SocketAddr>,
+    more: u64,
 ) {
     warn!(
         remote = ?address,
@@ -132,8 +152,8 @@ fn refused(
         remote_id = %format_args!("{:x}", hello.from.0),
         remote_target = %format_args!("{:x}", hello.to.0),
         local_id = %format_args!("{:x}", me.0),
-        remote_version = hello.version,
-        local_version = PROTOCOL_VERSION,
+        more,
+        remote_directory = %format_args!("{:x}", hello.card.directory.0),
         "peer connection refused"
     );
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use quorate_node::MemberCard;
 use quorate_raft::NodeId;
 
 /// What a transport needs to know.
@@ -11,6 +12,8 @@ pub struct Config {
     pub me: NodeId,
     /// The cluster: peers of any other are refused.
     pub cluster_id: u64,
+    /// What this member says of itself.
+    pub card: MemberCard,
     /// Addresses to listen on, `host:port`.
     pub listen: Vec<String>,
     /// The other members and where they listen, `host:port`. Names are looked up again at every attempt.
@@ -28,10 +31,13 @@ pub struct Limits {
     pub queue_messages_max: usize,
     /// Bytes that wait for one connection, at most.
     pub queue_bytes_max: usize,
-    /// Connections taken from outside at a time, known or not.
-    pub inbound_max: usize,
-    /// How long the other side may take to answer a dial, or to say who it is.
+    /// Connections from outside that have not said who they are, at most: the oldest makes room for another one. Of each known
+    /// peer there is one for each lane: the newest.
+    pub strangers_max: usize,
+    /// How long the other side may take to say who it is, in all.
     pub handshake_wait: Duration,
+    /// What strangers do is worth a line of the log this often; the others are counted in it.
+    pub strangers_logged_every: Duration,
     /// A connection that brings nothing for this long is closed; pings make sure that a good one does not.
     pub idle_wait_max: Duration,
     /// A write that makes no progress for this long ends the connection.
@@ -50,8 +56,9 @@ impl Default for Limits {
             frame_bytes_max: 64 << 20,
             queue_messages_max: 4096,
             queue_bytes_max: 64 << 20,
-            inbound_max: 256,
-            handshake_wait: Duration::from_secs(2),
+            strangers_max: 64,
+            handshake_wait: Duration::from_secs(1),
+            strangers_logged_every: Duration::from_secs(1),
             idle_wait_max: Duration::from_secs(5),
             write_wait_max: Duration::from_secs(5),
             ping_interval: Duration::from_secs(1),

@@ -47,6 +47,10 @@ enum DialError {
         "refused ({verdict:?}): the peer is member {from:x} of cluster {cluster_id:x}, protocol {version}"
     )]
     Refused { verdict: Verdict, from: u64, cluster_id: u64, version: u16 },
+    #[error("the address belongs to member {0:x}")]
+    WrongTarget(u64),
+    #[error("it speaks from directory {0:x}, which is another one than the member's")]
+    OtherDirectory(u64),
 }
 
 /// Keeps one lane to one peer up until the transport stops.
@@ -63,6 +67,9 @@ pub(crate) fn keep(shared: &Arc<Shared>, node: NodeId, peer: &Arc<Peer>, lane: L
                 serve(shared, node, peer, lane, stream, receiver);
             }
             Err(error) => {
+                if matches!(error, DialError::Refused { verdict: Verdict::OtherDirectory, .. }) {
+                    shared.tell(node, PeerEvent::KnowsOtherDirectory);
+                }
                 complain(&error, node, &peer.address, lane, complained);
                 complained = true;
             }
@@ -93,19 +100,20 @@ fn dial(
     let mut receiver = Receiver::new(HANDSHAKE_BYTES_MAX);
     let set_up = || {
         stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(limits.write_wait_max))?;
-        stream.set_read_timeout(Some(limits.handshake_wait))
+        stream.set_write_timeout(Some(limits.write_wait_max))
     };
     set_up().map_err(DialError::Introduce)?;
     let hello = Hello {
         version: PROTOCOL_VERSION,
         cluster_id: shared.config.cluster_id,
         from: shared.config.me,
+        card: shared.config.card,
         to: node,
         lane,
     };
     wire::write_plain(&mut stream, &hello.encode()).map_err(DialError::Introduce)?;
-    welcomed(&mut stream, &mut receiver)?;
+    let welcome = welcomed(&stream, &mut receiver, limits.handshake_wait)?;
+    check(shared, node, &welcome)?;
     stream.set_read_timeout(Some(limits.idle_wait_max)).map_err(DialError::Introduce)?;
     receiver.limit(limits.frame_bytes_max);
     Ok((stream, receiver))
@@ -124,14 +132,27 @@ fn connect(address: &str, patience: Duration) -> Result<TcpStream, DialError> {
     outcome
 }
 
-fn welcomed(stream: &mut TcpStream, receiver: &mut Receiver) -> Result<(), DialError> {
-    let frame = wire::read_frame(stream, receiver).map_err(DialError::Introduce)?;
-    let welcome = Welcome::decode(&frame).map_err(|error| DialError::Answer(error.to_string()))?;
-    let Welcome { verdict, version, cluster_id, from } = welcome;
-    if verdict == Verdict::Accepted {
-        Ok(())
-    } else {
+fn welcomed(
+    stream: &TcpStream,
+    receiver: &mut Receiver,
+    patience: Duration,
+) -> Result<Welcome, DialError> {
+    let frame =
+        wire::read_frame_within(stream, receiver, patience).map_err(DialError::Introduce)?;
+    Welcome::decode(&frame).map_err(|error| DialError::Answer(error.to_string()))
+}
+
+/// Both sides must want the connection.
+fn check(shared: &Shared, node: NodeId, welcome: &Welcome) -> Result<(), DialError> {
+    let Welcome { verdict, version, cluster_id, from, card } = *welcome;
+    if verdict != Verdict::Accepted {
         Err(DialError::Refused { verdict, from: from.0, cluster_id, version })
+    } else if from != node || cluster_id != shared.config.cluster_id {
+        Err(DialError::WrongTarget(from.0))
+    } else if !shared.admits(node, card) {
+        Err(DialError::OtherDirectory(card.directory.0))
+    } else {
+        Ok(())
     }
 }
 

@@ -4,18 +4,22 @@
 //! both logs name both sides when they do not fit. Numbers are little endian.
 //!
 //! ```text
-//! Hello    magic "QUORATEp" | version u16 | cluster u64 | from u64 | to u64 | lane u8
-//! Welcome  magic "QUORATEp" | version u16 | cluster u64 | from u64 | verdict u8
+//! Hello    magic "QUORATEp" | version u16 | cluster u64 | from u64 | card | to u64 | lane u8
+//! Welcome  magic "QUORATEp" | version u16 | cluster u64 | from u64 | card | verdict u8
+//! card     directory u64 | newest version of commands u8
 //! ```
+//!
+//! What stands before the card is the same in every version, so that sides of different versions can tell each other so.
 //!
 //! It proves nothing about who a peer is: that is TLS's part, which is not there yet.
 
 use std::fmt;
 
+use quorate_node::{DirectoryId, MemberCard};
 use quorate_raft::NodeId;
 
 /// The version of handshake and messages that this code speaks. A member speaks with its own version only.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// Limit for a handshake frame: nobody unknown makes us allocate more.
 pub const HANDSHAKE_BYTES_MAX: usize = 64;
@@ -49,6 +53,8 @@ pub struct Hello {
     pub cluster_id: u64,
     /// Its own id.
     pub from: NodeId,
+    /// What it says of itself.
+    pub card: MemberCard,
     /// Whom it means to reach.
     pub to: NodeId,
     /// What the connection is for.
@@ -64,6 +70,8 @@ pub struct Welcome {
     pub cluster_id: u64,
     /// Its own id.
     pub from: NodeId,
+    /// What it says of itself.
+    pub card: MemberCard,
     /// Whether it takes the connection.
     pub verdict: Verdict,
 }
@@ -81,6 +89,8 @@ pub enum Verdict {
     UnknownSender,
     /// The sides speak different versions.
     WrongVersion,
+    /// The caller's data directory is another one than that of the member whose id it says.
+    OtherDirectory,
 }
 
 /// A handshake frame that says nothing we understand.
@@ -93,6 +103,18 @@ pub enum HandshakeError {
     /// It is no member of ours that speaks here.
     #[error("the handshake does not begin with this protocol's magic bytes")]
     Magic,
+    /// It speaks another version; nothing behind its opening can be read.
+    #[error(
+        "member {from:x} of cluster {cluster_id:x} speaks version {version}, this one {PROTOCOL_VERSION}"
+    )]
+    Version {
+        /// The version.
+        version: u16,
+        /// The cluster that it says.
+        cluster_id: u64,
+        /// The id that it says.
+        from: u64,
+    },
     /// A number that stands for nothing.
     #[error("handshake field {field} is {value}")]
     Value {
@@ -106,7 +128,7 @@ pub enum HandshakeError {
 impl Hello {
     /// Its bytes.
     pub fn encode(self) -> Vec<u8> {
-        let mut bytes = opening(self.version, self.cluster_id, self.from);
+        let mut bytes = opening(self.version, self.cluster_id, self.from, self.card);
         bytes.extend_from_slice(&self.to.0.to_le_bytes());
         bytes.push(match self.lane {
             Lane::Urgent => 1,
@@ -118,12 +140,11 @@ impl Hello {
     /// Reads it back.
     ///
     /// # Errors
-    /// Every input that [`Hello::encode`] does not write is an error.
+    /// Every input that [`Hello::encode`] does not write in this version is an error.
     pub fn decode(bytes: &[u8]) -> Result<Self, HandshakeError> {
         let mut fields = Fields::open(bytes)?;
-        let version = u16::from_le_bytes(fields.take()?);
-        let cluster_id = u64::from_le_bytes(fields.take()?);
-        let from = NodeId(u64::from_le_bytes(fields.take()?));
+        let (version, cluster_id, from) = fields.opening()?;
+        let card = fields.card()?;
         let to = NodeId(u64::from_le_bytes(fields.take()?));
         let lane = match fields.take()? {
             [1] => Lane::Urgent,
@@ -131,20 +152,21 @@ impl Hello {
             [value] => return Err(HandshakeError::Value { field: "lane", value }),
         };
         fields.close()?;
-        Ok(Self { version, cluster_id, from, to, lane })
+        Ok(Self { version, cluster_id, from, card, to, lane })
     }
 }
 
 impl Welcome {
     /// Its bytes.
     pub fn encode(self) -> Vec<u8> {
-        let mut bytes = opening(self.version, self.cluster_id, self.from);
+        let mut bytes = opening(self.version, self.cluster_id, self.from, self.card);
         bytes.push(match self.verdict {
             Verdict::Accepted => 0,
             Verdict::WrongCluster => 1,
             Verdict::WrongTarget => 2,
             Verdict::UnknownSender => 3,
             Verdict::WrongVersion => 4,
+            Verdict::OtherDirectory => 5,
         });
         bytes
     }
@@ -152,50 +174,54 @@ impl Welcome {
     /// Reads it back.
     ///
     /// # Errors
-    /// Every input that [`Welcome::encode`] does not write is an error.
+    /// Every input that [`Welcome::encode`] does not write in this version is an error.
     pub fn decode(bytes: &[u8]) -> Result<Self, HandshakeError> {
         let mut fields = Fields::open(bytes)?;
-        let version = u16::from_le_bytes(fields.take()?);
-        let cluster_id = u64::from_le_bytes(fields.take()?);
-        let from = NodeId(u64::from_le_bytes(fields.take()?));
+        let (version, cluster_id, from) = fields.opening()?;
+        let card = fields.card()?;
         let verdict = match fields.take()? {
             [0] => Verdict::Accepted,
             [1] => Verdict::WrongCluster,
             [2] => Verdict::WrongTarget,
             [3] => Verdict::UnknownSender,
             [4] => Verdict::WrongVersion,
+            [5] => Verdict::OtherDirectory,
             [value] => return Err(HandshakeError::Value { field: "verdict", value }),
         };
         fields.close()?;
-        Ok(Self { version, cluster_id, from, verdict })
+        Ok(Self { version, cluster_id, from, card, verdict })
     }
 }
 
-/// What a member that is `me` in `cluster_id` and knows the members `is_member` answers to `hello`.
+/// What a member that is `me` in `cluster_id`, knows the members `is_member` and admits whom `admits` says answers to
+/// `hello`.
 pub fn judge(
     hello: &Hello,
     me: NodeId,
     cluster_id: u64,
     is_member: impl Fn(NodeId) -> bool,
+    admits: impl FnOnce(NodeId, MemberCard) -> bool,
 ) -> Verdict {
-    if hello.version != PROTOCOL_VERSION {
-        Verdict::WrongVersion
-    } else if hello.cluster_id != cluster_id {
+    if hello.cluster_id != cluster_id {
         Verdict::WrongCluster
     } else if hello.to != me {
         Verdict::WrongTarget
     } else if !is_member(hello.from) {
         Verdict::UnknownSender
+    } else if !admits(hello.from, hello.card) {
+        Verdict::OtherDirectory
     } else {
         Verdict::Accepted
     }
 }
 
-fn opening(version: u16, cluster_id: u64, from: NodeId) -> Vec<u8> {
+fn opening(version: u16, cluster_id: u64, from: NodeId, card: MemberCard) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&version.to_le_bytes());
     bytes.extend_from_slice(&cluster_id.to_le_bytes());
     bytes.extend_from_slice(&from.0.to_le_bytes());
+    bytes.extend_from_slice(&card.directory.0.to_le_bytes());
+    bytes.push(card.command_version);
     bytes
 }
 
@@ -209,6 +235,24 @@ impl<'a> Fields<'a> {
     fn open(bytes: &'a [u8]) -> Result<Self, HandshakeError> {
         let rest = bytes.strip_prefix(&MAGIC).ok_or(HandshakeError::Magic)?;
         Ok(Self { rest, length: bytes.len() })
+    }
+
+    /// What is the same in every version.
+    fn opening(&mut self) -> Result<(u16, u64, NodeId), HandshakeError> {
+        let version = u16::from_le_bytes(self.take()?);
+        let cluster_id = u64::from_le_bytes(self.take()?);
+        let from = u64::from_le_bytes(self.take()?);
+        if version == PROTOCOL_VERSION {
+            Ok((version, cluster_id, NodeId(from)))
+        } else {
+            Err(HandshakeError::Version { version, cluster_id, from })
+        }
+    }
+
+    fn card(&mut self) -> Result<MemberCard, HandshakeError> {
+        let directory = DirectoryId(u64::from_le_bytes(self.take()?));
+        let [command_version] = self.take()?;
+        Ok(MemberCard { directory, command_version })
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], HandshakeError> {
@@ -227,11 +271,14 @@ impl<'a> Fields<'a> {
 mod tests {
     use super::*;
 
+    const CARD: MemberCard = MemberCard { directory: DirectoryId(0xd1), command_version: 3 };
+
     fn hello() -> Hello {
         Hello {
             version: PROTOCOL_VERSION,
             cluster_id: 0xfeed,
             from: NodeId(1),
+            card: CARD,
             to: NodeId(2),
             lane: Lane::Bulk,
         }
@@ -249,8 +296,11 @@ mod tests {
             Verdict::WrongTarget,
             Verdict::UnknownSender,
             Verdict::WrongVersion,
+            Verdict::OtherDirectory,
         ] {
-            let welcome = Welcome { version: 9, cluster_id: 1, from: NodeId(2), verdict };
+            let version = PROTOCOL_VERSION;
+            let (cluster_id, from, card) = (1, NodeId(2), CARD);
+            let welcome = Welcome { version, cluster_id, from, card, verdict };
             assert_eq!(Welcome::decode(&welcome.encode()), Ok(welcome));
         }
     }
@@ -268,11 +318,24 @@ mod tests {
     #[test]
     fn each_thing_that_does_not_fit_has_its_verdict() {
         let known = |node| node == NodeId(1);
-        let judge = |hello| judge(&hello, NodeId(2), 0xfeed, known);
+        let admits = |_, card: MemberCard| card == CARD;
+        let judge = |hello| judge(&hello, NodeId(2), 0xfeed, known, admits);
         assert_eq!(judge(hello()), Verdict::Accepted);
-        assert_eq!(judge(Hello { version: 2, ..hello() }), Verdict::WrongVersion);
         assert_eq!(judge(Hello { cluster_id: 1, ..hello() }), Verdict::WrongCluster);
         assert_eq!(judge(Hello { to: NodeId(3), ..hello() }), Verdict::WrongTarget);
         assert_eq!(judge(Hello { from: NodeId(7), ..hello() }), Verdict::UnknownSender);
+        let card = MemberCard { directory: DirectoryId(0xd2), ..CARD };
+        assert_eq!(judge(Hello { card, ..hello() }), Verdict::OtherDirectory);
+    }
+
+    #[test]
+    fn another_version_is_told_whatever_stands_behind_its_opening() {
+        let mut bytes = Hello { version: 7, ..hello() }.encode();
+        for length in [26, bytes.len(), bytes.len() + 9] {
+            bytes.resize(length, 0);
+            let expected = HandshakeError::Version { version: 7, cluster_id: 0xfeed, from: 1 };
+            assert_eq!(Hello::decode(&bytes), Err(expected));
+            assert_eq!(Welcome::decode(&bytes), Err(expected));
+        }
     }
 }

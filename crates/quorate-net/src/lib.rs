@@ -20,7 +20,9 @@
 //!   message is refused and the caller is told.
 //! - The two lanes share neither queue nor socket, so a vote never stands behind a snapshot.
 //! - Messages of one lane arrive in the order they were sent for as long as one connection lives; none arrives changed.
-//! - Whatever a stranger sends costs a bounded amount and ends in a closed connection and a line in the log.
+//! - Whatever a stranger sends costs a kilobyte and a second, and ends in a closed connection. Strangers hold no slot that a
+//!   member needs, and cause one line of the log in a while.
+//! - What a frame announces reserves nothing: memory follows what has come, and is given back.
 //! - A member that is back is dialled at once: its own dial wakes ours.
 //!
 //! Left out for now: TLS, peers that come and go while it runs, more than one version of the protocol at a time, and the
@@ -36,6 +38,7 @@ pub mod outgoing;
 mod queue;
 mod shared;
 mod stats;
+mod strangers;
 pub mod wire;
 
 use std::{
@@ -48,7 +51,7 @@ use std::{
 pub use config::{Config, Limits};
 pub use handshake::Lane;
 pub use queue::SendError;
-use quorate_node::PeerMessage;
+use quorate_node::{MemberCard, PeerMessage};
 use quorate_raft::NodeId;
 pub use stats::PeerStats;
 
@@ -66,6 +69,8 @@ pub enum PeerEvent {
     Connected(Lane),
     /// Our connection to it is gone; messages of this lane that were sent just before may be lost.
     Disconnected(Lane),
+    /// It knows this member from another data directory than the one this process speaks from.
+    KnowsOtherDirectory,
 }
 
 /// Why a transport could not start.
@@ -96,6 +101,9 @@ pub struct Transport {
 impl Transport {
     /// Listens, and begins to dial every peer.
     ///
+    /// `door` says whether a member with this card may be talked to. It is asked in both directions before any message is
+    /// exchanged, and may wait for the disk.
+    ///
     /// `inbox` is called from the transport's threads, several at a time. It may wait: that holds back one connection of
     /// one peer, and in the end that peer's queue. It must not drop the transport.
     ///
@@ -103,6 +111,7 @@ impl Transport {
     /// [`Error`]: nothing runs then.
     pub fn start(
         config: Config,
+        door: impl Fn(NodeId, MemberCard) -> bool + Send + Sync + 'static,
         inbox: impl Fn(NodeId, PeerEvent) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let listeners = config.listen.iter().map(|address| {
@@ -110,7 +119,7 @@ impl Transport {
                 .map_err(|source| Error::Listen { address: address.clone(), source })
         });
         let listeners = listeners.collect::<Result<Vec<_>, Error>>()?;
-        Self::start_on(listeners, config, inbox)
+        Self::start_on(listeners, config, door, inbox)
     }
 
     /// Like [`Transport::start`], on sockets that listen already; `config.listen` is not looked at.
@@ -120,11 +129,12 @@ impl Transport {
     pub fn start_on(
         listeners: Vec<TcpListener>,
         config: Config,
+        door: impl Fn(NodeId, MemberCard) -> bool + Send + Sync + 'static,
         inbox: impl Fn(NodeId, PeerEvent) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let addresses =
             listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-        let shared = Arc::new(Shared::new(config, Box::new(inbox)));
+        let shared = Arc::new(Shared::new(config, Box::new(door), Box::new(inbox)));
         let transport = Self { shared, addresses };
         transport.spawn_all(listeners).map_err(Error::Thread)?;
         Ok(transport)
@@ -152,6 +162,11 @@ impl Transport {
     /// What passed between this member and each peer so far.
     pub fn stats(&self) -> Vec<PeerStats> {
         self.shared.peers.iter().map(|(node, peer)| peer.counters.read(*node)).collect()
+    }
+
+    /// How many connections from outside have not said who they are.
+    pub fn strangers(&self) -> usize {
+        self.shared.strangers.count()
     }
 
     /// Where it listens.

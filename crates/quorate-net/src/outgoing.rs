@@ -18,6 +18,9 @@ use crate::frame::{self, HEADER_BYTES};
 /// Payloads from this size on are not copied. Below it, a copy is cheaper than one more piece in the vectored write.
 const SHARED_BYTES_MIN: usize = 1024;
 
+/// How much memory a batch keeps for the next one, in bytes.
+const SCRATCH_BYTES_KEPT: usize = 64 << 10;
+
 /// The most pieces that one system call takes (`IOV_MAX` on Linux).
 const PIECES_MAX: usize = 1024;
 
@@ -166,6 +169,9 @@ impl Outgoing {
     fn clear(&mut self) {
         self.scratch.clear();
         self.pieces.clear();
+        // A large batch does not stay for the small ones after it.
+        self.scratch.shrink_to(SCRATCH_BYTES_KEPT);
+        self.pieces.shrink_to(PIECES_MAX);
         self.open = 0;
     }
 

@@ -6,16 +6,17 @@ use std::{
     net::{Shutdown, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
+use quorate_node::MemberCard;
 use quorate_raft::NodeId;
 
-use crate::{Config, Lane, Limits, PeerEvent, line::Line, stats::Counters};
+use crate::{Config, Lane, Limits, PeerEvent, line::Line, stats::Counters, strangers::Strangers};
 
 /// A pause when the system refuses new connections for want of something, such as file descriptors.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
@@ -23,13 +24,17 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 /// Takes what comes from a peer.
 pub(crate) type Inbox = Box<dyn Fn(NodeId, PeerEvent) + Send + Sync>;
 
+/// Says whether a member with this card may be talked to.
+pub(crate) type Door = Box<dyn Fn(NodeId, MemberCard) -> bool + Send + Sync>;
+
 /// One transport's state.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) peers: BTreeMap<NodeId, Arc<Peer>>,
     pub(crate) stopping: AtomicBool,
-    /// Connections from outside that are being read now.
-    pub(crate) inbound: AtomicUsize,
+    /// Connections from outside that have not said who they are.
+    pub(crate) strangers: Strangers,
+    door: Door,
     inbox: Inbox,
     began: Instant,
     sockets: Mutex<BTreeMap<u64, TcpStream>>,
@@ -50,12 +55,15 @@ pub(crate) struct Peer {
     pub(crate) counters: Counters,
     urgent: Line,
     bulk: Line,
+    /// Its own connections to us, by lane: the newest of each.
+    inward: Mutex<BTreeMap<Lane, (u64, TcpStream)>>,
 }
 
 impl Peer {
     fn new(address: String, limits: &Limits) -> Self {
         let (urgent, bulk) = (Line::new(limits), Line::new(limits));
-        Self { address, counters: Counters::default(), urgent, bulk }
+        let (counters, inward) = (Counters::default(), Mutex::default());
+        Self { address, counters, urgent, bulk, inward }
     }
 
     /// One of the lanes.
@@ -63,6 +71,22 @@ impl Peer {
         match lane {
             Lane::Urgent => &self.urgent,
             Lane::Bulk => &self.bulk,
+        }
+    }
+
+    /// A connection of its own stands from now on; an older one of that lane is closed: whoever dials again has given it up.
+    pub(crate) fn take_in(&self, lane: Lane, number: u64, stream: TcpStream) {
+        if let Some((_, older)) = self.inward.lock().insert(lane, (number, stream)) {
+            // It may be closed already.
+            let _ = older.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// A connection of its own is gone.
+    pub(crate) fn let_go(&self, lane: Lane, number: u64) {
+        let mut inward = self.inward.lock();
+        if inward.get(&lane).is_some_and(|(newest, _)| *newest == number) {
+            inward.remove(&lane);
         }
     }
 
@@ -74,20 +98,26 @@ impl Peer {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, inbox: Inbox) -> Self {
+    pub(crate) fn new(config: Config, door: Door, inbox: Inbox) -> Self {
         let peer = |address: &String| Arc::new(Peer::new(address.clone(), &config.limits));
         let peers = config.peers.iter().map(|(node, address)| (*node, peer(address))).collect();
         Self {
             config,
             peers,
             stopping: AtomicBool::new(false),
-            inbound: AtomicUsize::new(0),
+            strangers: Strangers::default(),
+            door,
             inbox,
             began: Instant::now(),
             sockets: Mutex::default(),
             sockets_made: AtomicU64::new(0),
             threads: Mutex::default(),
         }
+    }
+
+    /// Whether a member with this card may be talked to.
+    pub(crate) fn admits(&self, node: NodeId, card: MemberCard) -> bool {
+        (self.door)(node, card)
     }
 
     /// Hands over what came from a peer.
@@ -98,6 +128,12 @@ impl Shared {
     /// Nanoseconds since the transport began; only differences mean anything.
     pub(crate) fn now_ns(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a line of the log may tell of a stranger; if so, how many were left out before it.
+    pub(crate) fn may_log_stranger(&self) -> Option<u64> {
+        let interval_ns = self.config.limits.strangers_logged_every.as_nanos();
+        self.strangers.may_log(self.now_ns(), u64::try_from(interval_ns).unwrap_or(u64::MAX))
     }
 
     pub(crate) fn pause(&self) {

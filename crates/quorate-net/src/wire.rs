@@ -11,7 +11,11 @@
 mod decode;
 mod encode;
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use quorate_node::PeerMessage;
@@ -64,6 +68,26 @@ pub(crate) fn read_frame(stream: &mut impl Read, receiver: &mut Receiver) -> io:
             return Ok(frame);
         }
         read_some(stream, receiver)?;
+    }
+}
+
+/// As [`read_frame`], but gives up after `patience`, however often something comes.
+pub(crate) fn read_frame_within(
+    mut stream: &TcpStream,
+    receiver: &mut Receiver,
+    patience: Duration,
+) -> io::Result<Bytes> {
+    let began = Instant::now();
+    loop {
+        if let Some(frame) = receiver.next_frame().map_err(io::Error::other)? {
+            return Ok(frame);
+        }
+        let left = patience.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        read_some(&mut stream, receiver)?;
     }
 }
 

@@ -56,6 +56,7 @@ pub fn decode(frame: &Bytes) -> Result<Body, DecodeError> {
         }
         kinds::FORWARD => Body::Message(fields.forward()?),
         kinds::FORWARD_ACK => Body::Message(fields.forward_ack()?),
+        kinds::FORWARD_REFUSED => Body::Message(fields.forward_refused()?),
         kinds::SERVICE_REQUEST => {
             let id = fields.u64("id")?;
             Body::Message(PeerMessage::ServiceRequest { id, body: fields.bytes("body")? })
@@ -140,6 +141,13 @@ impl Fields {
         let (group, term) = (GroupId(self.u64("group")?), self.term()?);
         let (incarnation, next) = (self.u64("incarnation")?, self.u64("next")?);
         Ok(PeerMessage::ForwardAck { group, term, incarnation, next, gap: self.flag("gap")? })
+    }
+
+    fn forward_refused(&mut self) -> Result<PeerMessage, DecodeError> {
+        let (group, term) = (GroupId(self.u64("group")?), self.term()?);
+        let incarnation = self.u64("incarnation")?;
+        let numbers = self.list("numbers", 8, |fields| fields.u64("number"))?;
+        Ok(PeerMessage::ForwardRefused { group, term, incarnation, numbers })
     }
 
     fn snapshot_chunk(&mut self) -> Result<PeerMessage, DecodeError> {

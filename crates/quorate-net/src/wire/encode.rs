@@ -16,6 +16,7 @@ pub(super) const SERVICE_REQUEST: u8 = 6;
 pub(super) const SERVICE_REPLY: u8 = 7;
 pub(super) const SNAPSHOT_CHUNK: u8 = 8;
 pub(super) const SNAPSHOT_ACK: u8 = 9;
+pub(super) const FORWARD_REFUSED: u8 = 10;
 
 pub(super) const REQUEST_VOTE: u8 = 1;
 pub(super) const VOTE: u8 = 2;
@@ -58,6 +59,7 @@ pub fn size_estimate(message: &PeerMessage) -> usize {
             body.len()
         }
         PeerMessage::SnapshotChunk { data, .. } => data.len(),
+        PeerMessage::ForwardRefused { numbers, .. } => 8 * numbers.len(),
         PeerMessage::Raft { .. }
         | PeerMessage::ForwardAck { .. }
         | PeerMessage::SnapshotAck { .. } => 0,
@@ -104,6 +106,12 @@ fn peer_message(message: &PeerMessage, out: &mut Outgoing) {
             out.put_u8(FORWARD_ACK);
             numbers(&[group.0, term.0, *incarnation, *next], out);
             out.put_u8(u8::from(*gap));
+        }
+        PeerMessage::ForwardRefused { group, term, incarnation, numbers: refused } => {
+            out.put_u8(FORWARD_REFUSED);
+            numbers(&[group.0, term.0, *incarnation], out);
+            count(refused.len(), out);
+            numbers(refused, out);
         }
         PeerMessage::ServiceRequest { id, body } => {
             out.put_u8(SERVICE_REQUEST);

@@ -24,6 +24,11 @@ pub(crate) fn any_message() -> impl Strategy<Value = PeerMessage> {
                 group, term, incarnation, next, gap
             }
         ),
+        1 => (group.clone(), term(), any::<u64>(), vec(any::<u64>(), 0..5)).prop_map(
+            |(group, term, incarnation, numbers)| PeerMessage::ForwardRefused {
+                group, term, incarnation, numbers
+            }
+        ),
         1 => (any::<u64>(), payload())
             .prop_map(|(id, body)| PeerMessage::ServiceRequest { id, body }),
         1 => (any::<u64>(), payload())

@@ -11,13 +11,15 @@ use std::{
 use bytes::Bytes;
 use quorate_net::{
     Config, Lane, Limits, PeerEvent, SendError, Transport,
-    frame::header,
+    frame::{HEADER_BYTES, header},
     handshake::{Hello, PROTOCOL_VERSION, Verdict, Welcome},
 };
-use quorate_node::PeerMessage;
+use quorate_node::{DirectoryId, MemberCard, PeerMessage};
 use quorate_raft::NodeId;
 
 const CLUSTER: u64 = 0xc1a5;
+const CARD: MemberCard = MemberCard { directory: DirectoryId(7), command_version: 1 };
+const OTHER: MemberCard = MemberCard { directory: DirectoryId(8), command_version: 1 };
 const ONE: NodeId = NodeId(1);
 const TWO: NodeId = NodeId(2);
 /// No test waits longer for anything that must happen.
@@ -45,8 +47,9 @@ fn start_in(
 ) -> Member {
     let (sender, inbox) = channel();
     let peers = BTreeMap::from([(peer, address.to_string())]);
-    let config = Config { me, cluster_id, listen: Vec::new(), peers, limits };
-    let transport = Transport::start_on(vec![listener], config, move |from, event| {
+    let config = Config { me, cluster_id, card: CARD, listen: Vec::new(), peers, limits };
+    let door = |_, card| card == CARD;
+    let transport = Transport::start_on(vec![listener], config, door, move |from, event| {
         // After a test is over, nobody listens.
         let _ = sender.send((from, event));
     })
@@ -87,7 +90,9 @@ impl Member {
     fn message(&self) -> PeerMessage {
         self.wait(|event| match event {
             PeerEvent::Message(message) => Some(message),
-            PeerEvent::Connected(_) | PeerEvent::Disconnected(_) => None,
+            PeerEvent::Connected(_)
+            | PeerEvent::Disconnected(_)
+            | PeerEvent::KnowsOtherDirectory => None,
         })
     }
 }
@@ -165,15 +170,15 @@ fn dial(address: SocketAddr, hello: Hello) -> (TcpStream, Welcome) {
     let body = hello.encode();
     let header = header([&body[..]].into_iter(), 1000).unwrap();
     stream.write_all(&[&header[..], &body].concat()).unwrap();
-    let mut answer = [0; 8 + 27];
+    let mut answer = [0; HEADER_BYTES + 36];
     stream.read_exact(&mut answer).unwrap();
-    let welcome = Welcome::decode(&answer[8..]).unwrap();
+    let welcome = Welcome::decode(&answer[HEADER_BYTES..]).unwrap();
     (stream, welcome)
 }
 
 fn hello() -> Hello {
     let version = PROTOCOL_VERSION;
-    Hello { version, cluster_id: CLUSTER, from: TWO, to: ONE, lane: Lane::Urgent }
+    Hello { version, cluster_id: CLUSTER, from: TWO, card: CARD, to: ONE, lane: Lane::Urgent }
 }
 
 /// The other side has closed: nothing more comes.
@@ -193,6 +198,7 @@ fn whoever_does_not_belong_is_told_why_and_closed() {
         (Hello { to: NodeId(5), ..hello() }, Verdict::WrongTarget),
         (Hello { from: NodeId(5), ..hello() }, Verdict::UnknownSender),
         (Hello { version: 5, ..hello() }, Verdict::WrongVersion),
+        (Hello { card: OTHER, ..hello() }, Verdict::OtherDirectory),
     ] {
         let (stream, welcome) = dial(at_first, stranger);
         assert_eq!((welcome.verdict, welcome.cluster_id, welcome.from), (verdict, CLUSTER, ONE));
@@ -236,7 +242,7 @@ fn a_peer_that_reads_nothing_costs_a_bounded_amount() {
     let limits = Limits { queue_messages_max: 50, queue_bytes_max: 4 << 20, ..limits() };
     let one = start(ONE, first, (TWO, at_second), limits);
     // A peer that welcomes both lanes and then reads no more.
-    let lanes: Vec<TcpStream> = (0..2).map(|_| welcome(&second)).collect();
+    let lanes: Vec<TcpStream> = (0..2).map(|_| welcome(&second, CARD)).collect();
     one.connected();
     let refused = (0..10_000)
         .find(|number| one.transport.send(TWO, bulk(*number, 1 << 20)) == Err(SendError::Full));
@@ -247,15 +253,96 @@ fn a_peer_that_reads_nothing_costs_a_bounded_amount() {
 }
 
 /// Takes one connection and accepts whoever it is.
-fn welcome(listener: &TcpListener) -> TcpStream {
+fn welcome(listener: &TcpListener, card: MemberCard) -> TcpStream {
     let (mut stream, _) = listener.accept().unwrap();
-    stream.read_exact(&mut [0; 8 + 35]).unwrap();
-    let verdict = Verdict::Accepted;
-    let body =
-        Welcome { version: PROTOCOL_VERSION, cluster_id: CLUSTER, from: TWO, verdict }.encode();
+    stream.read_exact(&mut [0; HEADER_BYTES + 44]).unwrap();
+    let (version, verdict) = (PROTOCOL_VERSION, Verdict::Accepted);
+    let body = Welcome { version, cluster_id: CLUSTER, from: TWO, card, verdict }.encode();
     let header = header([&body[..]].into_iter(), 1000).unwrap();
     stream.write_all(&[&header[..], &body].concat()).unwrap();
     stream
+}
+
+/// The accepter refuses the directory of the dialler, and the dialler hears of it; the dialler refuses that of the accepter.
+#[test]
+fn a_member_from_another_directory_is_met_in_neither_direction() {
+    let ((first, at_first), (second, at_second)) = (listener(), listener());
+    let one = start(ONE, first, (TWO, at_second), limits());
+    let stream = welcome(&second, OTHER);
+    assert_closed(stream);
+    assert_eq!(one.transport.send(TWO, urgent(1)), Err(SendError::Disconnected));
+    let (sender, inbox) = channel();
+    let config = Config {
+        me: TWO,
+        cluster_id: CLUSTER,
+        card: OTHER,
+        listen: Vec::new(),
+        peers: BTreeMap::from([(ONE, at_first.to_string())]),
+        limits: limits(),
+    };
+    let two = Transport::start_on(
+        vec![second],
+        config,
+        |_, _| true,
+        move |_, event| {
+            let _ = sender.send(event);
+        },
+    );
+    assert_eq!(inbox.recv_timeout(PATIENCE), Ok(PeerEvent::KnowsOtherDirectory));
+    assert_eq!(two.unwrap().send(ONE, urgent(1)), Err(SendError::Disconnected));
+}
+
+/// The limit is for the whole handshake: whoever drips bytes is closed when it is over, and holds no slot.
+#[test]
+fn a_stranger_that_drips_bytes_has_no_more_time_than_one_that_is_silent() {
+    let (first, at_first) = listener();
+    let limits = Limits { handshake_wait: Duration::from_millis(300), ..limits() };
+    let one = start(ONE, first, (TWO, at_first), limits);
+    let mut stream = TcpStream::connect(at_first).unwrap();
+    let body = hello().encode();
+    let header = header([&body[..]].into_iter(), 1000).unwrap();
+    // The whole of it would take far longer than anybody waits; the socket says when it is over.
+    let mut sent = 0;
+    for byte in header.iter().chain(&body) {
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        if stream.write_all(&[*byte]).is_err() || matches!(stream.read(&mut [0]), Ok(0)) {
+            break;
+        }
+        sent += 1;
+    }
+    assert!(sent < 40, "{sent} bytes were dripped");
+    while one.transport.strangers() > 0 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn more_strangers_than_there_is_room_for_keep_no_member_out() {
+    let ((first, at_first), (second, at_second)) = (listener(), listener());
+    let limits = Limits { handshake_wait: PATIENCE, strangers_max: 8, ..limits() };
+    let one = start(ONE, first, (TWO, at_second), limits.clone());
+    let silent: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(at_first).unwrap()).collect();
+    let two = start(TWO, second, (ONE, at_first), limits);
+    two.connected();
+    two.transport.send(ONE, urgent(1)).unwrap();
+    assert_eq!(one.message(), urgent(1));
+    assert!(one.transport.strangers() <= 8);
+    drop(silent);
+}
+
+/// A peer that dials again has given its older connection up: it is closed and not left to time out.
+#[test]
+fn of_each_lane_of_a_peer_there_is_one_connection() {
+    let (first, at_first) = listener();
+    let _one = start(ONE, first, (TWO, at_first), limits());
+    let (older, welcome) = dial(at_first, hello());
+    assert_eq!(welcome.verdict, Verdict::Accepted);
+    let (mut newer, _) = dial(at_first, hello());
+    assert_closed(older);
+    newer.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    assert!(
+        newer.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    );
 }
 
 #[test]
