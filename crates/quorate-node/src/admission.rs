@@ -96,6 +96,7 @@ mod tests {
                 group: GROUP,
                 log: GroupLog::default(),
                 applied: EntryId::default(),
+                installed: None,
                 first_membership: Membership::of_voters([1, 2, 3].map(NodeId)),
             };
             let node = Node::recover(config(), [start], Mono(0), 1).unwrap();

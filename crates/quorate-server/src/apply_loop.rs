@@ -45,6 +45,10 @@ const PURGE_SHARE: usize = 2;
 /// The most changes that one step of purging looks at between two runs.
 const PURGE_BUSY_KEYS_MAX: usize = 4_000;
 
+/// What to do about an entry that this version can't apply.
+const LATER_VERSION: &str =
+    "the log was written by a later version of this program: start this member with that version";
+
 /// The apply side.
 pub struct ApplyLoop {
     shared: Arc<Shared>,
@@ -242,10 +246,11 @@ impl ApplyLoop {
             });
         }
         let begun = self.shared.clock.now();
-        let output = self
-            .store
-            .apply(&committed, Durability::Relaxed)
-            .context("the state machine can't apply")?;
+        let output = self.store.apply(&committed, Durability::Relaxed).map_err(|error| {
+            let is_later = matches!(error, quorate_kv::Error::CommandVersion { .. });
+            let what = if is_later { LATER_VERSION } else { "the state machine can't apply" };
+            anyhow::Error::new(error).context(what)
+        })?;
         self.shared.metrics.backend_commit_seconds.observe(self.shared.clock.elapsed(begun));
         self.runs_unsynced += 1;
         if output.compacted.is_some() {
@@ -257,10 +262,22 @@ impl ApplyLoop {
             let changes: usize = output.revisions.iter().map(|one| one.events.len()).sum();
             self.purge_share += PURGE_SHARE * changes.max(length);
         }
+        if output.members_changed {
+            self.learn_directories()?;
+        }
         self.publish_state()?;
         let applied = self.store.applied();
         let promotion = self.elected.take_if(|elected| applied.term >= elected.0);
         self.publications.push_run(output, mine, promotion, applied.index);
+        Ok(())
+    }
+
+    /// The group knows more of its members' directories.
+    fn learn_directories(&self) -> anyhow::Result<()> {
+        let agreed = self.store.reader().member_directories();
+        if self.shared.door.learn(&agreed.context("read the members")?) {
+            self.shared.end_as_known_from_elsewhere("the group".to_owned());
+        }
         Ok(())
     }
 
@@ -320,6 +337,7 @@ impl ApplyLoop {
             applied.index
         );
         let revision = reader.revision();
+        self.learn_directories()?;
         tracing::info!(last = %snapshot.last, revision, "installed a snapshot");
         if !shared.makes(Bug::LeasesNotReloaded) {
             let leases = reader.leases().context("read the leases")?;
@@ -407,6 +425,6 @@ fn open(index: Index, entry: &Entry) -> anyhow::Result<Option<Envelope<'_>>> {
         EntryKind::Noop | EntryKind::Membership => Ok(None),
         EntryKind::Normal => Envelope::open(&entry.payload)
             .map(Some)
-            .with_context(|| format!("entry {index} can't be read")),
+            .with_context(|| format!("entry {index} can't be read; {LATER_VERSION}")),
     }
 }

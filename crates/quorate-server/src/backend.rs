@@ -370,7 +370,8 @@ fn grows(command: &Command) -> bool {
         | Command::Compaction(_)
         | Command::LeaseRevoke(_)
         | Command::LeaseCheckpoint(_)
-        | Command::Alarm(_) => false,
+        | Command::Alarm(_)
+        | Command::MemberDirectories(_) => false,
     }
 }
 

@@ -44,6 +44,16 @@ pub enum Bug {
     ServesAtOnce,
     /// A leader ends leases by the clock of a leadership that it had before.
     LessorOfAnyTerm,
+    /// A member that comes back from another data directory is talked to as if it were the old one. Ours.
+    WipedReadmitted,
+    /// Nobody tells the group which directories the members speak from.
+    DirectoriesUntold,
+    /// A message raises the core's term however far: its own switch 60.
+    TermUnbounded,
+    /// What is appended is not looked at.
+    CommandsUnexamined,
+    /// A snapshot is what its sender says it is.
+    SnapshotUnchecked,
 }
 
 impl Shared {

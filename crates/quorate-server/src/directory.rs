@@ -3,6 +3,7 @@
 //! | In the data directory | What |
 //! |---|---|
 //! | `identity` | whose it is, and who the first members were |
+//! | `members` | which directory it is, and which ones of the others it has met |
 //! | `wal/` | the log |
 //! | `state/` | the state machine |
 //!

@@ -50,9 +50,9 @@ mod tests {
 
     use bytes::Bytes;
     use quorate_kv::{Command, TABLES};
-    use quorate_node::Scope;
+    use quorate_node::{RoleChange, Scope};
     use quorate_proto::etcdserverpb::PutRequest;
-    use quorate_raft::{EntryId, Index, NodeId, Role, SnapshotMeta, Term};
+    use quorate_raft::{EntryId, Index, Mono, NodeId, Role, SnapshotMeta, Term};
     use quorate_storage::{
         snapshot::{SnapshotHead, SnapshotWriter},
         vfs::MemoryVfs,
@@ -63,21 +63,24 @@ mod tests {
         ServerConfig,
         clock::nanoseconds,
         pending::Waiter,
-        shared::Shared,
+        shared::{GROUP, Shared},
         slot::Slot,
         snapshots::{GIVE_UP_AFTER, ReceivedChunk},
         testing,
     };
 
-    /// A transfer's first chunk, of as many bytes.
+    /// The first chunk of a transfer by the leader, of as many bytes.
     fn first_chunk(shared: &Shared, transfer: u64, bytes: usize) -> ReceivedChunk {
         let view = Arc::clone(shared.reader.load().view());
         let head = SnapshotHead { index: 9, term: 1, header: Bytes::new() };
         let mut writer = SnapshotWriter::new(view, TABLES.to_vec(), head, (bytes, 7));
         let last = EntryId { term: Term(1), index: Index(9) };
+        let (role, from, term) = (Role::Follower, NodeId(2), Term(1));
+        let change = RoleChange { group: GROUP, role, term, leader: Some(from) };
+        shared.standing.set_role(Mono(1), &change);
         ReceivedChunk {
-            from: NodeId(2),
-            term: Term(1),
+            from,
+            term,
             transfer,
             snapshot: SnapshotMeta { last, membership: shared.identity.membership() },
             number: 0,

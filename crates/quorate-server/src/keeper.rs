@@ -14,8 +14,8 @@ use quorate_proto::etcdserverpb::{
 use quorate_raft::{Mono, Term};
 
 use crate::{
-    AutoCompaction, bugs::Bug, clock::nanoseconds, readiness, shared::Shared, snapshots::Snapshots,
-    troubles::LeaderWatch,
+    AutoCompaction, bugs::Bug, clock::nanoseconds, pending::Waiter, readiness, shared::Shared,
+    snapshots::Snapshots, troubles::LeaderWatch,
 };
 
 /// How often it looks.
@@ -46,6 +46,7 @@ impl Keeper {
         Snapshots::tick(&self.shared);
         self.leader_watch.look(&self.shared);
         readiness::tick(&self.shared);
+        self.tell_directories();
         let leads = self.shared.standing.leads();
         if let Some(term) = leads {
             self.keep_leases(term);
@@ -56,6 +57,20 @@ impl Keeper {
             tracing::info!(revision, "auto compaction");
             let request = CompactionRequest { revision, physical: false };
             self.shared.propose(&Command::Compaction(request), Scope::LeaderOf(term), None);
+        }
+    }
+
+    /// What this member knows of directories, the group must know: who was away learns it from the log before it can meet
+    /// anybody who comes from another one.
+    fn tell_directories(&self) {
+        let shared = &self.shared;
+        if shared.standing.leader().is_none() || shared.makes(Bug::DirectoriesUntold) {
+            return;
+        }
+        if let Some(known) = shared.door.to_propose() {
+            let server = Arc::clone(shared);
+            let then = Waiter::Call(Box::new(move |_| server.door.proposed()));
+            shared.propose(&Command::MemberDirectories(known), Scope::Anywhere, Some(then));
         }
     }
 

@@ -47,7 +47,10 @@ impl Handle {
 
 fn take_message(shared: &Arc<Shared>, from: NodeId, message: PeerMessage) {
     match message {
-        PeerMessage::Raft { .. } | PeerMessage::Forward { .. } | PeerMessage::ForwardAck { .. } => {
+        PeerMessage::Raft { .. }
+        | PeerMessage::Forward { .. }
+        | PeerMessage::ForwardAck { .. }
+        | PeerMessage::ForwardRefused { .. } => {
             let bytes = message.content_bytes();
             let input = RaftInput::Event(NodeEvent::Peer { from, message });
             // Lost, as on the way: the peer sends again what matters.
@@ -65,7 +68,7 @@ fn take_message(shared: &Arc<Shared>, from: NodeId, message: PeerMessage) {
             Snapshots::take_chunk(shared, &chunk);
         }
         PeerMessage::SnapshotAck { transfer, progress, .. } => {
-            Snapshots::take_ack(shared, transfer, progress);
+            Snapshots::take_ack(shared, from, transfer, progress);
         }
     }
 }

@@ -12,7 +12,8 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use quorate_node::{Node, NodeEffects, NodeEvent, NodeIo, ReadAnswer};
+use quorate_kv::COMMAND_VERSION;
+use quorate_node::{Node, NodeEffects, NodeEvent, NodeIo, ReadAnswer, Throttle, Unreadable};
 use quorate_raft::{Broken, Index, Mono, NodeId, Notice, Role, Term, View};
 use quorate_storage::Wal;
 
@@ -21,6 +22,7 @@ use crate::log_loop::LogJob;
 use crate::{
     bugs::Bug,
     clock::nanoseconds,
+    door::AlreadyBootstrapped,
     flight::{self, Reason},
     inspect::Inspectors,
     log_writer::LogWriter,
@@ -30,6 +32,8 @@ use crate::{
     snapshots::Snapshots,
 };
 
+/// How often what members should not send is worth a line, of each kind.
+const LOGGED_EVERY_NS: u64 = 1_000_000_000;
 /// This many entries behind, the node wants to hear of each step the state machine makes.
 const LAG_WATCHED: u64 = 64;
 
@@ -48,6 +52,8 @@ pub struct RaftLoop {
     /// Who asks what this side knows.
     inspectors: Inspectors,
     told_applied: u64,
+    jumps: Throttle,
+    refusals: Throttle,
     unreachable: Vec<NodeId>,
     /// When to end, once it was asked for.
     end_at: Option<Mono>,
@@ -80,6 +86,8 @@ impl RaftLoop {
             reads_begun: 0,
             inspectors: Inspectors::default(),
             told_applied,
+            jumps: Throttle::default(),
+            refusals: Throttle::default(),
             unreachable: Vec::new(),
             end_at: None,
         }
@@ -155,7 +163,9 @@ impl RaftLoop {
     /// kept in a file.
     pub fn round(&mut self) -> anyhow::Result<bool> {
         let outcome = self.take_round();
-        if let Err(error) = &outcome {
+        if let Err(error) = &outcome
+            && error.downcast_ref::<AlreadyBootstrapped>().is_none()
+        {
             let broken = error.downcast_ref::<Broken>().is_some();
             self.keep_recording(if broken { Reason::Invariant } else { Reason::Disk });
         }
@@ -217,6 +227,7 @@ impl RaftLoop {
                 }
                 RaftInput::Applied => {}
                 RaftInput::Installed => self.log.installed(),
+                RaftInput::Failed(error) => return Err(error),
                 RaftInput::KeepRecording => self.keep_recording_beside(),
                 RaftInput::Stop => self.begin_to_stop(now),
             }
@@ -376,7 +387,14 @@ impl RaftLoop {
         }
         for (group, notice) in effects.notices.drain(..) {
             let group = group.0;
-            if let Notice::LogTruncated { first } = notice {
+            if let Notice::TermJump { from, claimed, term } = notice {
+                self.shared.metrics.term_jumps.increment();
+                if let Some(more) = self.jumps.pass(now.0, LOGGED_EVERY_NS) {
+                    let from = format!("{:x}", from.0);
+                    let (claimed, term) = (claimed.0, term.0);
+                    tracing::warn!(from, claimed, term, more, "a member claims a term far ahead");
+                }
+            } else if let Notice::LogTruncated { first } = notice {
                 tracing::info!(group, first = first.0, "the log's tail is replaced");
             } else {
                 tracing::warn!(group, ?notice, "raft");
@@ -384,6 +402,12 @@ impl RaftLoop {
         }
         for refused in effects.refused.drain(..) {
             self.shared.refusals.note(now, refused);
+        }
+        for (from, refusal) in effects.unreadable.drain(..) {
+            self.shared.metrics.commands_refused.add(refusal.count);
+            if let Some(more) = self.refusals.pass(now.0, LOGGED_EVERY_NS) {
+                tell_refusal(from, refusal, more);
+            }
         }
         if let Some(progress) = self.node.progress(GROUP) {
             standing.set_commit(progress.committed.0);
@@ -408,6 +432,17 @@ impl RaftLoop {
     fn is_dispensable(&self) -> bool {
         let leads = self.node.view(GROUP).is_some_and(|view| view.role == Role::Leader);
         !leads && self.log.is_idle()
+    }
+}
+
+fn tell_refusal(from: NodeId, refusal: Unreadable, more: u64) {
+    let (from, count, newest) = (format!("{:x}", from.0), refusal.count, COMMAND_VERSION);
+    if let Some(version) = refusal.version {
+        let what =
+            "a member sent commands of a version that not all members can apply: not taken in";
+        tracing::warn!(from, count, version, newest, more, "{what}");
+    } else {
+        tracing::warn!(from, count, more, "a member sent what is no command: not taken in");
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     ServerConfig,
     bugs::Bug,
     clock::Clock,
+    door::Door,
     hashes::CompactionHashes,
     identity::Identity,
     inbox::{Inbox, Source},
@@ -62,6 +63,8 @@ pub(crate) enum RaftInput {
     Installed,
     /// Keep a flight recording.
     KeepRecording,
+    /// Something beside the log failed: end at once, with this error.
+    Failed(anyhow::Error),
     /// End, after handing leadership over if that is quick.
     Stop,
 }
@@ -88,6 +91,7 @@ pub(crate) enum ApplyInput {
 pub(crate) struct Shared {
     pub(crate) config: ServerConfig,
     pub(crate) identity: Identity,
+    pub(crate) door: Door,
     pub(crate) vfs: Arc<dyn Vfs>,
     pub(crate) clock: Clock,
     pub(crate) raft: Inbox<RaftInput>,

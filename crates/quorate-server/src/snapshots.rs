@@ -22,12 +22,13 @@ use quorate_node::{NodeEvent, Pace, PeerMessage, SnapshotOrder, SnapshotProgress
 use quorate_raft::{EntryId, Index, Mono, NodeId, SnapshotMeta, Term};
 use quorate_storage::{
     StateDir,
-    snapshot::{CHUNK_BYTES, IncomingSnapshot, Progress, SnapshotHead, SnapshotWriter},
+    snapshot::{CHUNK_BYTES, IncomingSnapshot, SnapshotHead, SnapshotWriter},
 };
 
 use crate::{
     bugs::Bug,
     clock::nanoseconds,
+    receiving::Incoming,
     shared::{GROUP, RaftInput, Shared},
 };
 
@@ -47,30 +48,6 @@ pub(crate) struct Snapshots {
     transfers: AtomicU64,
     outgoing: Mutex<BTreeMap<u64, Sending>>,
     incoming: Mutex<Incoming>,
-}
-
-#[derive(Debug, Default)]
-enum Incoming {
-    #[default]
-    Nothing,
-    /// Chunks arrive.
-    Receiving { transfer: u64, snapshot: SnapshotMeta, file: IncomingSnapshot, heard_at: Mono },
-    /// All is there; the node decides.
-    Ready { snapshot: SnapshotMeta, file: IncomingSnapshot },
-    /// The apply thread reads the file: another transfer would begin it anew.
-    Installing,
-}
-
-impl Incoming {
-    /// Nothing comes in any more, and nothing of it stays on the disk.
-    fn discard(&mut self) {
-        let (Self::Receiving { file, .. } | Self::Ready { file, .. }) = std::mem::take(self) else {
-            return;
-        };
-        if let Err(error) = file.discard() {
-            tracing::warn!(%error, "a snapshot that nobody wants stays until the next one");
-        }
-    }
 }
 
 /// A chunk as it came from a peer.
@@ -120,8 +97,19 @@ impl Snapshots {
     }
 
     /// A receiver tells how far it is; blocks while the next chunks are read.
-    pub(crate) fn take_ack(shared: &Shared, transfer: u64, progress: SnapshotProgress) {
-        Self::step(shared, transfer, |sending| sending.take_ack(shared, progress));
+    pub(crate) fn take_ack(
+        shared: &Shared,
+        from: NodeId,
+        transfer: u64,
+        progress: SnapshotProgress,
+    ) {
+        Self::step(shared, transfer, |sending| {
+            if sending.order.to == from {
+                sending.take_ack(shared, progress)
+            } else {
+                Ok(Going::On)
+            }
+        });
     }
 
     /// Looks after the transfers under way.
@@ -153,11 +141,12 @@ impl Snapshots {
     /// A chunk came; blocks while it is written.
     pub(crate) fn take_chunk(shared: &Shared, chunk: &ReceivedChunk) {
         let (from, transfer) = (chunk.from, chunk.transfer);
-        let now = shared.clock.now();
-        let progress = shared.snapshots.accept(now, chunk).unwrap_or_else(|error| {
-            tracing::warn!(from = from.0, %error, "a snapshot can't be received");
-            SnapshotProgress::Refused
+        let Self { incoming, dir, .. } = &shared.snapshots;
+        let accepted = incoming.lock().accept(shared, dir, chunk).unwrap_or_else(|error| {
+            tracing::warn!(from = format!("{:x}", from.0), %error, "a snapshot can't be received");
+            Some(SnapshotProgress::Refused)
         });
+        let Some(progress) = accepted else { return };
         if progress == SnapshotProgress::Done {
             let (term, snapshot) = (chunk.term, chunk.snapshot.clone());
             tracing::info!(from = format!("{:x}", from.0), last = %snapshot.last, "received a snapshot");
@@ -165,45 +154,6 @@ impl Snapshots {
             shared.raft.put(RaftInput::Event(event));
         }
         shared.send(from, PeerMessage::SnapshotAck { group: GROUP, transfer, progress });
-    }
-
-    fn accept(&self, now: Mono, chunk: &ReceivedChunk) -> anyhow::Result<SnapshotProgress> {
-        let mut incoming = self.incoming.lock();
-        let is_known = match &*incoming {
-            Incoming::Nothing => false,
-            Incoming::Receiving { transfer, .. } => *transfer == chunk.transfer,
-            Incoming::Ready { .. } | Incoming::Installing => return Ok(SnapshotProgress::Refused),
-        };
-        if !is_known {
-            if chunk.number != 0 {
-                return Ok(SnapshotProgress::Expect(0));
-            }
-            let (transfer, snapshot) = (chunk.transfer, chunk.snapshot.clone());
-            // The file of an unfinished transfer is begun anew.
-            *incoming = Incoming::Nothing;
-            let (file, heard_at) = (self.dir.receive()?, now);
-            *incoming = Incoming::Receiving { transfer, snapshot, file, heard_at };
-        }
-        let Incoming::Receiving { file, heard_at, .. } = &mut *incoming else {
-            return Ok(SnapshotProgress::Refused);
-        };
-        *heard_at = now;
-        if chunk.number != file.next_sequence() {
-            return Ok(SnapshotProgress::Expect(file.next_sequence()));
-        }
-        match file.accept(&chunk.data) {
-            Ok(Progress::Wants(next)) => Ok(SnapshotProgress::Expect(next)),
-            Ok(Progress::Complete) => {
-                if let Incoming::Receiving { snapshot, file, .. } = std::mem::take(&mut *incoming) {
-                    *incoming = Incoming::Ready { snapshot, file };
-                }
-                Ok(SnapshotProgress::Done)
-            }
-            Err(error) => {
-                incoming.discard();
-                Err(error.into())
-            }
-        }
     }
 
     /// The node doesn't want what is ready.
@@ -331,7 +281,10 @@ impl Sending {
         match progress {
             SnapshotProgress::Done => return Ok(Going::Done),
             SnapshotProgress::Refused => anyhow::bail!("the receiver refused it"),
-            SnapshotProgress::Expect(next) if next > self.acked => {
+            // Nobody has what was not sent.
+            SnapshotProgress::Expect(next)
+                if next > self.acked && next <= self.writer.next_sequence() =>
+            {
                 self.acked = next;
                 self.pace.acked(self.heard_at, next);
                 self.progressed_at = self.heard_at;

@@ -6,8 +6,8 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use quorate_etcd::{metrics::Metrics, watches::Watches};
-use quorate_kv::{Lessor, Store, watch::WatchLimits};
-use quorate_node::{GroupLog, GroupStart, LogRecord, LogStore, Node, NodeConfig};
+use quorate_kv::{COMMAND_VERSION, Command, Lessor, Store, watch::WatchLimits};
+use quorate_node::{CommandPort, GroupLog, GroupStart, LogRecord, LogStore, Node, NodeConfig};
 use quorate_raft::{Config, EntryId, EntryMeta, GroupId, Index, Term};
 use quorate_storage::{EngineConfig, StateDir, Wal, WalConfig, vfs::Vfs, wal::SyncObserver};
 
@@ -18,6 +18,7 @@ use crate::{
     bugs::Bug,
     clock::nanoseconds,
     directory::DataDir,
+    door::{AlreadyBootstrapped, Door},
     hashes::CompactionHashes,
     inbox::Inbox,
     keeper::Keeper,
@@ -68,6 +69,10 @@ pub fn start(
     let installed = engine.installed_snapshot().context("open the state")?;
     let store = Store::open(Box::new(engine)).context("open the state")?;
     let group = groups.remove(&GROUP);
+    let door = {
+        let (dir, me) = (&config.data_dir, identity.me);
+        Door::open(&*outside.vfs, dir, me, group.is_none(), &mut outside.random)?
+    };
     let applied = store.applied();
     anyhow::ensure!(
         group.is_some() || applied.index == 0,
@@ -84,10 +89,15 @@ pub fn start(
         first_membership: identity.membership(),
     };
     let start = catch_up(&config, start, &mut log)?;
+    let agreed = store.reader().member_directories().context("read the members")?;
+    if door.learn(&agreed) {
+        return Err(AlreadyBootstrapped::new(identity.me, "the group".into(), &config).into());
+    }
     tell(&identity, &config, &start);
     let node = recover(&config, &identity, start, &mut outside)?;
     let term = node.view(GROUP).map_or(Term(0), |view| view.term);
-    let shared = Arc::new(share(config, identity, term, &store, dir, outside)?);
+    let shared = Arc::new(share(config, identity, door, term, &store, dir, outside)?);
+    shared.tell_command_version();
     readiness::ask(&shared);
     Ok(Started {
         handle: Handle(Arc::clone(&shared)),
@@ -159,6 +169,8 @@ fn recover(
         id: identity.me,
         heartbeat_interval_ns: nanoseconds(config.heartbeat_interval),
         election_timeout_ns: nanoseconds(config.election_timeout),
+        #[cfg(feature = "breakable")]
+        mutant: if config.breaks.bug == Some(Bug::TermUnbounded) { 60 } else { 0 },
         ..Config::default()
     };
     let mut usual = NodeConfig::new(raft, (outside.random)());
@@ -166,6 +178,7 @@ fn recover(
         lower.lower_node(&mut usual);
     }
     let node_config = NodeConfig {
+        commands: commands(config),
         apply_bytes_max: config.apply_bytes_max.unwrap_or(usual.apply_bytes_max),
         snapshot_count: config.snapshot_count,
         snapshot_catchup_entries: config.snapshot_catchup_entries,
@@ -178,9 +191,23 @@ fn recover(
     })
 }
 
+/// What the state machine can apply.
+#[cfg_attr(
+    not(feature = "breakable"),
+    allow(unused_variables, reason = "only its mistakes are asked for")
+)]
+fn commands(config: &ServerConfig) -> CommandPort {
+    #[cfg(feature = "breakable")]
+    if config.breaks.bug == Some(Bug::CommandsUnexamined) {
+        return CommandPort::default();
+    }
+    CommandPort { newest: COMMAND_VERSION, version_of: Command::version_of }
+}
+
 fn share(
     config: ServerConfig,
     identity: Identity,
+    door: Door,
     term: Term,
     store: &Store,
     dir: StateDir,
@@ -221,5 +248,6 @@ fn share(
         reader: ArcSwap::from_pointee(reader),
         config,
         identity,
+        door,
     })
 }

@@ -38,6 +38,10 @@ pub struct Metrics {
     pub proposals_failed: Counter,
     /// Linearizable reads whose leader check failed.
     pub read_indexes_failed: Counter,
+    /// Entries and proposals of members that can't be applied by all.
+    pub commands_refused: Counter,
+    /// Messages that claimed a term too far ahead.
+    pub term_jumps: Counter,
     /// Seconds that each sync of the log took.
     pub wal_fsync_seconds: Histogram,
     /// Bytes written to the log.
@@ -101,6 +105,8 @@ impl Default for Metrics {
             proposals_pending: Gauge::default(),
             proposals_failed: Counter::default(),
             read_indexes_failed: Counter::default(),
+            commands_refused: Counter::default(),
+            term_jumps: Counter::default(),
             wal_fsync_seconds: Histogram::doubling(0.001, 14),
             wal_write_bytes: Counter::default(),
             backend_commit_seconds: Histogram::doubling(0.001, 14),

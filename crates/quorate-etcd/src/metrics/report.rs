@@ -74,6 +74,16 @@ fn server<B: Backend>(page: &mut Page, front: &Front<B>, status: &Status) {
         metrics.read_indexes_failed.get(),
     );
     page.counter(
+        "quorate_commands_refused_total",
+        "Entries and proposals of members that not all members can apply.",
+        metrics.commands_refused.get(),
+    );
+    page.counter(
+        "quorate_raft_term_jumps_total",
+        "Messages of members that claimed a term too far ahead.",
+        metrics.term_jumps.get(),
+    );
+    page.counter(
         "etcd_server_health_success",
         "The total number of successful health checks.",
         metrics.health_successes.get(),

@@ -30,12 +30,15 @@ impl PeerSockets {
         let config = Config {
             me: identity.me,
             cluster_id: identity.cluster_id,
+            card: handle.card(),
             listen: config.listen_peer.iter().map(ToString::to_string).collect(),
             peers: identity.peer_addresses()?,
             limits: Limits::default(),
         };
-        let server = handle.clone();
-        let transport = Transport::start(config, move |from, event| take_in(&server, from, event))?;
+        let (door, server) = (handle.clone(), handle.clone());
+        let admits = move |peer, card| door.admits(peer, card);
+        let take = move |from, event| take_in(&server, from, event);
+        let transport = Transport::start(config, admits, take)?;
         // Set once: nobody else does.
         let _ = self.0.set(transport);
         handle.introduce_to_all();
@@ -61,6 +64,7 @@ fn take_in(server: &Handle, from: NodeId, event: PeerEvent) {
                 server.introduce(from);
             }
         }
+        PeerEvent::KnowsOtherDirectory => server.is_known_from_elsewhere(from),
         PeerEvent::Disconnected(lane) => {
             tracing::debug!(peer = peer(), ?lane, "disconnected");
             server.peer_disconnected(from);

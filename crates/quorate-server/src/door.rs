@@ -1,0 +1,329 @@
+//! Who may be talked to: the members as they were first met, and nobody who came back from another data directory.
+//!
+//! The file `members` in the data directory holds the number of this directory and those of the members that it has met:
+//!
+//! ```text
+//! quorate-members 1
+//! me <member> <directory>
+//! met <member> <directory> <newest version of commands, hexadecimal>
+//! crc32c <of everything before this line>
+//! ```
+//!
+//! Numbers are sixteen hexadecimal digits (the sum: eight). The file is written whole, under another name, and takes its
+//! name when it is durable. It is there before the log holds anything, so a directory with a log and without it has lost it.
+//!
+//! What it knows itself it proposes to the group; what the group agreed on it learns from the state machine.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use parking_lot::Mutex;
+use quorate_kv::{COMMAND_VERSION, COMMAND_VERSION_FIRST, MemberDirectories, MemberDirectory};
+use quorate_node::{Acquaintance, DirectoryId, MemberCard, NodeEvent, Roster};
+use quorate_raft::NodeId;
+use quorate_storage::vfs::{Open, Vfs};
+
+use crate::{
+    Handle, ServerConfig,
+    bugs::Bug,
+    shared::{RaftInput, Shared},
+};
+
+const FILE: &str = "members";
+const VERSION: &str = "quorate-members 1";
+/// Far more than the members of any group take.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// This directory speaks for a member that another one has spoken for.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "member {member:x} has already been bootstrapped: {by} knows it from another data directory than {dir}, which \
+     holds nothing of what the member has promised. Put the member's own data directory back as it was when the member \
+     last ran; an older copy will not do. If it is lost, so is this member: the others go on without it, and this version \
+     can't replace it"
+)]
+pub(crate) struct AlreadyBootstrapped {
+    member: u64,
+    by: String,
+    dir: String,
+}
+
+impl AlreadyBootstrapped {
+    pub(crate) fn new(member: NodeId, by: String, config: &ServerConfig) -> Self {
+        Self { member: member.0, by, dir: config.data_dir.display().to_string() }
+    }
+}
+
+/// What this member knows of the others' directories, and its own.
+#[derive(Debug)]
+pub(crate) struct Door {
+    directory: DirectoryId,
+    roster: Mutex<Roster>,
+    /// A proposal of what is not agreed on is under way.
+    proposing: Mutex<bool>,
+}
+
+impl Door {
+    /// Reads what `dir` knows; a directory whose log is empty (`is_fresh`) may have no file yet, and gets one.
+    ///
+    /// # Errors
+    /// The file is damaged, lost, or can't be read or written.
+    pub(crate) fn open(
+        vfs: &dyn Vfs,
+        dir: &Path,
+        me: NodeId,
+        is_fresh: bool,
+        draw: impl FnOnce() -> u64,
+    ) -> anyhow::Result<Self> {
+        let path = dir.join(FILE);
+        let roster = match read(vfs, &path) {
+            Ok(bytes) => parse(&bytes, me)
+                .with_context(|| format!("{} is damaged or not this member's", path.display()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                anyhow::ensure!(
+                    is_fresh,
+                    "{} is lost, and there is a log: put the directory back as it was",
+                    path.display()
+                );
+                let own = DirectoryId::drawn(draw());
+                let roster = Roster::new((me, own), []);
+                write(vfs, dir, &roster).with_context(|| format!("write {}", path.display()))?;
+                roster
+            }
+            Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+        };
+        let (directory, roster) = (roster.own(), Mutex::new(roster));
+        Ok(Self { directory, roster, proposing: Mutex::default() })
+    }
+
+    /// What this member says of itself.
+    pub(crate) fn card(&self) -> MemberCard {
+        MemberCard { directory: self.directory, command_version: COMMAND_VERSION }
+    }
+
+    /// Whether `peer` may be talked to; if it is met for the first time, it is remembered when this returns.
+    fn admits(&self, shared: &Shared, peer: NodeId, card: MemberCard) -> anyhow::Result<bool> {
+        let mut roster = self.roster.lock();
+        match roster.judge(peer, card) {
+            Acquaintance::Known => {}
+            Acquaintance::Other if shared.makes(Bug::WipedReadmitted) => {}
+            Acquaintance::Other => return Ok(false),
+            Acquaintance::New => {
+                let mut met = roster.clone();
+                met.meet(peer, card);
+                let dir = &shared.config.data_dir;
+                write(&*shared.vfs, dir, &met)
+                    .with_context(|| format!("write {}", dir.join(FILE).display()))?;
+                *roster = met;
+                drop(roster);
+                shared.tell_command_version();
+                tracing::info!(
+                    peer = format!("{:x}", peer.0),
+                    directory = format!("{:x}", card.directory.0),
+                    command_version = card.command_version,
+                    "a member was met"
+                );
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes in what the group agreed on. Whether it knows this member from another directory.
+    pub(crate) fn learn(&self, agreed: &[MemberDirectory]) -> bool {
+        let entry = |known: &MemberDirectory| (NodeId(known.member), DirectoryId(known.directory));
+        self.roster.lock().learn(agreed.iter().map(entry))
+    }
+
+    /// What to propose now: nothing while a proposal is under way, until [`Door::proposed`].
+    pub(crate) fn to_propose(&self) -> Option<MemberDirectories> {
+        let mut proposing = self.proposing.lock();
+        let unagreed = self.roster.lock().unagreed();
+        if *proposing || unagreed.is_empty() {
+            return None;
+        }
+        *proposing = true;
+        let members = unagreed.into_iter().map(|(member, directory)| MemberDirectory {
+            member: member.0,
+            directory: directory.0,
+        });
+        Some(MemberDirectories { members: members.collect() })
+    }
+
+    /// A proposal has its answer.
+    pub(crate) fn proposed(&self) {
+        *self.proposing.lock() = false;
+    }
+}
+
+impl Handle {
+    /// What this member says of itself before anything else.
+    pub fn card(&self) -> MemberCard {
+        self.0.door.card()
+    }
+
+    /// Whether a member with this card may be talked to: to be asked before anything is exchanged with it, in both directions.
+    /// Waits for the disk when it is met for the first time.
+    pub fn admits(&self, peer: NodeId, card: MemberCard) -> bool {
+        self.0.door.admits(&self.0, peer, card).unwrap_or_else(|error| {
+            self.0.end(error.context("remember a member"));
+            false
+        })
+    }
+
+    /// A member knows this one from another data directory: it has to end.
+    pub fn is_known_from_elsewhere(&self, by: NodeId) {
+        self.0.end_as_known_from_elsewhere(format!("member {:x}", by.0));
+    }
+}
+
+impl Shared {
+    /// The node hears which commands all members can apply.
+    pub(crate) fn tell_command_version(&self) {
+        let members = self.identity.members.keys();
+        let known = self.door.roster.lock().command_version(members, COMMAND_VERSION);
+        let version = known.unwrap_or(COMMAND_VERSION_FIRST);
+        self.raft.put(RaftInput::Event(NodeEvent::CommandVersion { version }));
+    }
+
+    /// The process can't go on, for a reason that is not the log's.
+    pub(crate) fn end(&self, error: anyhow::Error) {
+        self.raft.put(RaftInput::Failed(error));
+    }
+
+    pub(crate) fn end_as_known_from_elsewhere(&self, by: String) {
+        self.end(AlreadyBootstrapped::new(self.identity.me, by, &self.config).into());
+    }
+}
+
+fn read(vfs: &dyn Vfs, path: &Path) -> io::Result<Vec<u8>> {
+    let file = vfs.open(path, Open::Read)?;
+    let length = usize::try_from(file.size_bytes()?.min(FILE_BYTES_MAX)).unwrap_or_default();
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Durable when it returns, and before that the old file or the new one.
+fn write(vfs: &dyn Vfs, dir: &Path, roster: &Roster) -> io::Result<()> {
+    let path = dir.join(FILE);
+    let draft: PathBuf = path.with_extension("new");
+    let file = vfs.open(&draft, Open::Create)?;
+    file.set_len(0)?;
+    file.write_all_at(text(roster).as_bytes(), 0)?;
+    file.sync_data()?;
+    vfs.rename(&draft, &path)?;
+    vfs.sync_dir(dir)
+}
+
+fn text(roster: &Roster) -> String {
+    let mut text = format!("{VERSION}\nme {:016x} {:016x}\n", roster.me().0, roster.own().0);
+    text.extend(roster.met().map(|(member, card)| {
+        let (directory, version) = (card.directory.0, card.command_version);
+        format!("met {:016x} {directory:016x} {version:02x}\n", member.0)
+    }));
+    let sum = crc32c::crc32c(text.as_bytes());
+    text + &format!("crc32c {sum:08x}\n")
+}
+
+fn parse(bytes: &[u8], me: NodeId) -> anyhow::Result<Roster> {
+    let text = std::str::from_utf8(bytes).context("it is no text")?;
+    let (content, sum) = text.rsplit_once("crc32c ").context("it has no checksum")?;
+    let right = format!("{:08x}\n", crc32c::crc32c(content.as_bytes()));
+    anyhow::ensure!(sum == right, "its checksum is {sum:?} and not {right:?}");
+    let mut lines = content.lines();
+    anyhow::ensure!(lines.next() == Some(VERSION), "it is not of version {VERSION:?}");
+    let own = lines.next().and_then(parse_own).context("it names no member")?;
+    anyhow::ensure!(own.0 == me, "it is member {:x}'s, and this is {:x}", own.0.0, me.0);
+    let met: Option<Vec<_>> = lines.map(parse_met).collect();
+    Ok(Roster::new(own, met.context("a line names no member")?))
+}
+
+fn parse_own(line: &str) -> Option<(NodeId, DirectoryId)> {
+    let (member, directory) = line.strip_prefix("me ")?.split_once(' ')?;
+    Some((NodeId(hexadecimal(member)?), DirectoryId(hexadecimal(directory)?)))
+}
+
+fn parse_met(line: &str) -> Option<(NodeId, MemberCard)> {
+    let (member, rest) = line.strip_prefix("met ")?.split_once(' ')?;
+    let (directory, version) = rest.split_once(' ')?;
+    let directory = DirectoryId(hexadecimal(directory)?);
+    let command_version = u8::try_from(hexadecimal(version)?).ok()?;
+    Some((NodeId(hexadecimal(member)?), MemberCard { directory, command_version }))
+}
+
+fn hexadecimal(digits: &str) -> Option<u64> {
+    u64::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_storage::vfs::{CrashStyle, Faults, MemoryVfs};
+
+    use super::*;
+
+    const ME: NodeId = NodeId(0xa);
+    const TWO: NodeId = NodeId(0xb);
+
+    fn open(vfs: &MemoryVfs, is_fresh: bool) -> anyhow::Result<Door> {
+        vfs.create_dir_all(Path::new("data"))?;
+        Door::open(vfs, Path::new("data"), ME, is_fresh, || 77)
+    }
+
+    fn card(directory: u64) -> MemberCard {
+        MemberCard { directory: DirectoryId(directory), command_version: 2 }
+    }
+
+    fn meet(vfs: &MemoryVfs, door: &Door, card: MemberCard) -> io::Result<()> {
+        let mut roster = door.roster.lock();
+        roster.meet(TWO, card);
+        write(vfs, Path::new("data"), &roster)
+    }
+
+    #[test]
+    fn what_was_met_is_known_after_a_restart_and_a_crash() {
+        let vfs = MemoryVfs::new();
+        let door = open(&vfs, true).unwrap();
+        meet(&vfs, &door, card(5)).unwrap();
+        vfs.crash(CrashStyle::LoseAll, 0);
+        let again = Door::open(&vfs, Path::new("data"), ME, false, || 78).unwrap();
+        assert_eq!(again.card().directory, DirectoryId(77));
+        assert_eq!(again.roster.lock().judge(TWO, card(6)), Acquaintance::Other);
+        assert_eq!(again.roster.lock().judge(TWO, card(5)), Acquaintance::Known);
+    }
+
+    #[test]
+    fn a_crash_at_any_call_leaves_the_old_file_or_the_new_one() {
+        for call in 0..8 {
+            for style in CrashStyle::ALL {
+                let vfs = MemoryVfs::new();
+                let door = open(&vfs, true).unwrap();
+                vfs.set_faults(Faults { power_off_at_call: Some(call), ..Faults::default() });
+                let met = meet(&vfs, &door, card(5));
+                vfs.crash(style, call);
+                let again = open(&vfs, false).unwrap();
+                let judged = again.roster.lock().judge(TWO, card(6));
+                assert!(met.is_err() || judged == Acquaintance::Other, "{call} {style:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lost_or_damaged_file_is_refused_and_not_made_up() {
+        let vfs = MemoryVfs::new();
+        assert!(open(&vfs, false).unwrap_err().to_string().contains("is lost"));
+        let door = open(&vfs, true).unwrap();
+        meet(&vfs, &door, card(5)).unwrap();
+        let path = Path::new("data").join(FILE);
+        let length = read(&vfs, &path).unwrap().len() as u64;
+        for bit in 0..8 * length {
+            vfs.flip(&path, bit / 8, 1 << (bit % 8));
+            assert!(open(&vfs, true).is_err(), "bit {bit}");
+            vfs.flip(&path, bit / 8, 1 << (bit % 8));
+        }
+        let other = Door::open(&vfs, Path::new("data"), TWO, false, || 1).unwrap_err();
+        assert!(format!("{other:#}").contains("is member a's"), "{other:#}");
+    }
+}

@@ -1,0 +1,252 @@
+//! A snapshot on its way in: one at a time, from the leader of this term and nobody else.
+//!
+//! What a chunk may do is decided before anything is touched ([`Standing`](crate::shared::Standing) says who leads, the head
+//! of the transfer under way says the rest):
+//!
+//! | Who sends | What happens |
+//! |---|---|
+//! | somebody of an earlier term, or who does not lead this one | refused: he is deposed, and shall stop |
+//! | somebody of a term that is not known here yet | nothing: he sends it again, and by then it may be |
+//! | the leader, of the transfer under way | its next chunk is written |
+//! | the leader, the first chunk of a later transfer | that one begins, the one under way is dropped |
+//! | the leader, of an earlier transfer, or telling another end of the snapshot | refused |
+//!
+//! A snapshot is as large as its sender says, up to [`SNAPSHOT_QUOTAS_MAX`] times the quota. When the last chunk is there, the
+//! file must be of the entry that the chunks told: the node decides by that, and the log goes on behind it.
+
+use quorate_node::SnapshotProgress;
+use quorate_raft::{Mono, NodeId, SnapshotMeta, Term};
+use quorate_storage::{
+    StateDir,
+    snapshot::{IncomingSnapshot, Progress},
+};
+
+use crate::{bugs::Bug, shared::Shared, snapshots::ReceivedChunk};
+
+/// The largest snapshot that is taken, in quotas: a state holds what is not yet purged as well.
+const SNAPSHOT_QUOTAS_MAX: u64 = 4;
+
+/// What is there of a snapshot.
+#[derive(Debug, Default)]
+pub(crate) enum Incoming {
+    #[default]
+    Nothing,
+    /// Chunks arrive.
+    Receiving { head: Head, file: IncomingSnapshot, heard_at: Mono },
+    /// All is there; the node decides.
+    Ready { snapshot: SnapshotMeta, file: IncomingSnapshot },
+    /// The apply thread reads the file: another transfer would begin it anew.
+    Installing,
+}
+
+/// Which transfer it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    from: NodeId,
+    term: Term,
+    transfer: u64,
+    snapshot: SnapshotMeta,
+}
+
+impl Head {
+    fn of(chunk: &ReceivedChunk) -> Self {
+        let ReceivedChunk { from, term, transfer, .. } = *chunk;
+        Self { from, term, transfer, snapshot: chunk.snapshot.clone() }
+    }
+
+    /// Whether this transfer was begun after `other`. A leader numbers its transfers upwards from anywhere.
+    fn is_after(&self, other: &Self) -> bool {
+        let is_later = self.transfer.wrapping_sub(other.transfer).cast_signed() > 0;
+        self.term > other.term || (self.term == other.term && is_later)
+    }
+}
+
+/// What to do with a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision {
+    /// It belongs to what is under way.
+    Take,
+    /// It begins a transfer.
+    Begin,
+    /// It is answered, and nothing else.
+    Answer(SnapshotProgress),
+    /// Nothing.
+    Ignore,
+}
+
+impl Incoming {
+    /// Nothing comes in any more, and nothing of it stays on the disk.
+    pub(crate) fn discard(&mut self) {
+        let (Self::Receiving { file, .. } | Self::Ready { file, .. }) = std::mem::take(self) else {
+            return;
+        };
+        if let Err(error) = file.discard() {
+            tracing::warn!(%error, "a snapshot that nobody wants stays until the next one");
+        }
+    }
+
+    fn decide(&self, chunk: &ReceivedChunk, (term, leader): (Term, Option<NodeId>)) -> Decision {
+        let refused = Decision::Answer(SnapshotProgress::Refused);
+        if chunk.term > term {
+            return Decision::Ignore;
+        }
+        if chunk.term < term || leader != Some(chunk.from) {
+            return refused;
+        }
+        let (new, first) = (Head::of(chunk), chunk.number == 0);
+        match self {
+            Self::Ready { .. } | Self::Installing => refused,
+            Self::Receiving { head, .. } if *head == new => Decision::Take,
+            Self::Receiving { head, .. } if !new.is_after(head) => refused,
+            Self::Receiving { .. } | Self::Nothing if first => Decision::Begin,
+            Self::Receiving { .. } | Self::Nothing => Decision::Answer(SnapshotProgress::Expect(0)),
+        }
+    }
+
+    /// Takes a chunk, and says what to answer.
+    ///
+    /// # Errors
+    /// The transfer can't go on, and is dropped.
+    pub(crate) fn accept(
+        &mut self,
+        shared: &Shared,
+        dir: &StateDir,
+        chunk: &ReceivedChunk,
+    ) -> anyhow::Result<Option<SnapshotProgress>> {
+        let standing = (shared.standing.term(), shared.standing.leader());
+        match self.decide(chunk, standing) {
+            Decision::Ignore => return Ok(None),
+            Decision::Answer(progress) => return Ok(Some(progress)),
+            Decision::Take => {}
+            Decision::Begin => {
+                // The file of an unfinished transfer is begun anew.
+                *self = Self::Nothing;
+                let (head, file) = (Head::of(chunk), dir.receive()?);
+                *self = Self::Receiving { head, file, heard_at: shared.clock.now() };
+            }
+        }
+        if let Self::Receiving { heard_at, .. } = self {
+            *heard_at = shared.clock.now();
+        }
+        let is_trusted = shared.makes(Bug::SnapshotUnchecked);
+        let outcome =
+            self.write(shared.config.quota_bytes(), chunk).and_then(|progress| match self {
+                Self::Ready { snapshot, file } if !is_trusted => {
+                    check_end(file, snapshot).map(|()| progress)
+                }
+                Self::Nothing | Self::Receiving { .. } | Self::Ready { .. } | Self::Installing => {
+                    Ok(progress)
+                }
+            });
+        if outcome.is_err() {
+            self.discard();
+        }
+        outcome.map(Some)
+    }
+
+    fn write(
+        &mut self,
+        quota_bytes: u64,
+        chunk: &ReceivedChunk,
+    ) -> anyhow::Result<SnapshotProgress> {
+        let Self::Receiving { file, .. } = self else { return Ok(SnapshotProgress::Refused) };
+        if chunk.number != file.next_sequence() {
+            return Ok(SnapshotProgress::Expect(file.next_sequence()));
+        }
+        let bytes = file.received_bytes().saturating_add(chunk.data.len() as u64);
+        let bytes_max = quota_bytes.saturating_mul(SNAPSHOT_QUOTAS_MAX);
+        anyhow::ensure!(bytes <= bytes_max, "it has more than {bytes_max} bytes");
+        match file.accept(&chunk.data)? {
+            Progress::Wants(next) => Ok(SnapshotProgress::Expect(next)),
+            Progress::Complete => {
+                if let Self::Receiving { head, file, .. } = std::mem::take(self) {
+                    *self = Self::Ready { snapshot: head.snapshot, file };
+                }
+                Ok(SnapshotProgress::Done)
+            }
+        }
+    }
+}
+
+/// The file holds the state after the entry that its sender named.
+fn check_end(file: &IncomingSnapshot, told: &SnapshotMeta) -> anyhow::Result<()> {
+    let found = file.head().map(|head| (head.term, head.index));
+    let expected = (told.last.term.0, told.last.index.0);
+    anyhow::ensure!(
+        found == Some(expected),
+        "it was told to be of {}, and holds {found:?} (term, index)",
+        told.last
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use quorate_raft::{EntryId, Index};
+    use quorate_storage::vfs::MemoryVfs;
+    use std::{path::Path, sync::Arc};
+
+    use super::*;
+
+    fn chunk(from: u64, term: u64, transfer: u64, number: u64) -> ReceivedChunk {
+        let snapshot = SnapshotMeta {
+            last: EntryId { term: Term(2), index: Index(9) },
+            ..SnapshotMeta::default()
+        };
+        let (from, term, data) = (NodeId(from), Term(term), Bytes::new());
+        ReceivedChunk { from, term, transfer, snapshot, number, data }
+    }
+
+    fn receiving(begun: &ReceivedChunk) -> Incoming {
+        let vfs = Arc::new(MemoryVfs::new());
+        let file = IncomingSnapshot::create(vfs, Path::new("incoming")).unwrap();
+        Incoming::Receiving { head: Head::of(begun), file, heard_at: Mono(0) }
+    }
+
+    /// Node 1 leads term 5.
+    fn decide(incoming: &Incoming, chunk: &ReceivedChunk) -> Decision {
+        incoming.decide(chunk, (Term(5), Some(NodeId(1))))
+    }
+
+    #[test]
+    fn only_the_leader_of_this_term_is_listened_to() {
+        let refused = Decision::Answer(SnapshotProgress::Refused);
+        for incoming in [Incoming::Nothing, receiving(&chunk(1, 5, 7, 0))] {
+            assert_eq!(decide(&incoming, &chunk(2, 5, 8, 0)), refused);
+            assert_eq!(decide(&incoming, &chunk(1, 4, 8, 0)), refused);
+            assert_eq!(decide(&incoming, &chunk(2, 6, 8, 0)), Decision::Ignore);
+            assert_eq!(decide(&incoming, &chunk(1, 5, 8, 0)), Decision::Begin);
+            let expect = Decision::Answer(SnapshotProgress::Expect(0));
+            assert_eq!(decide(&incoming, &chunk(1, 5, 8, 1)), expect);
+        }
+    }
+
+    #[test]
+    fn a_transfer_under_way_ends_only_for_a_later_one() {
+        let refused = Decision::Answer(SnapshotProgress::Refused);
+        let incoming = receiving(&chunk(1, 5, u64::MAX, 0));
+        assert_eq!(decide(&incoming, &chunk(1, 5, u64::MAX, 3)), Decision::Take);
+        assert_eq!(decide(&incoming, &chunk(1, 5, u64::MAX - 1, 0)), refused);
+        assert_eq!(decide(&incoming, &chunk(1, 5, 0, 0)), Decision::Begin, "numbers wrap");
+        let of_an_earlier_term = receiving(&chunk(2, 4, 99, 0));
+        assert_eq!(decide(&of_an_earlier_term, &chunk(1, 5, 1, 0)), Decision::Begin);
+    }
+
+    #[test]
+    fn chunks_of_one_transfer_tell_one_end() {
+        let incoming = receiving(&chunk(1, 5, 7, 0));
+        let mut other = chunk(1, 5, 7, 1);
+        other.snapshot.last.index = Index(10);
+        assert_eq!(decide(&incoming, &other), Decision::Answer(SnapshotProgress::Refused));
+    }
+
+    #[test]
+    fn a_snapshot_larger_than_the_quota_allows_is_refused() {
+        let mut begun = chunk(1, 5, 7, 0);
+        let mut incoming = receiving(&begun);
+        begun.data = Bytes::from(vec![0; 41]);
+        let error = incoming.write(10, &begun).unwrap_err().to_string();
+        assert!(error.contains("more than 40 bytes"), "{error}");
+    }
+}
