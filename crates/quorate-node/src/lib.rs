@@ -31,8 +31,8 @@ mod pace;
 mod peer_message;
 mod proposals;
 mod reads;
-mod start;
 mod roster;
+mod start;
 mod throttle;
 
 pub use admission::CommandPort;
@@ -48,6 +48,6 @@ pub use node_effects::{
 pub use node_event::{NodeEvent, Proposal, Scope};
 pub use pace::Pace;
 pub use peer_message::{PeerMessage, SnapshotProgress};
-pub use start::{GroupStart, StateApart};
 pub use roster::{Acquaintance, DirectoryId, MemberCard, Roster};
+pub use start::{GroupStart, StateApart};
 pub use throttle::Throttle;

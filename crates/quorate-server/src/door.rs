@@ -79,6 +79,7 @@ impl Door {
         draw: impl FnOnce() -> u64,
     ) -> anyhow::Result<Self> {
         let path = dir.join(FILE);
+        remove_draft(vfs, &path).with_context(|| format!("tidy up beside {}", path.display()))?;
         let roster = match read(vfs, &path) {
             Ok(bytes) => parse(&bytes, me)
                 .with_context(|| format!("{} is damaged or not this member's", path.display()))?,
@@ -206,6 +207,14 @@ fn read(vfs: &dyn Vfs, path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What a crash may have left of a file that was being written.
+fn remove_draft(vfs: &dyn Vfs, path: &Path) -> io::Result<()> {
+    match vfs.remove(&path.with_extension("new")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Durable when it returns, and before that the old file or the new one.
 fn write(vfs: &dyn Vfs, dir: &Path, roster: &Roster) -> io::Result<()> {
     let path = dir.join(FILE);
@@ -304,6 +313,7 @@ mod tests {
                 let met = meet(&vfs, &door, card(5));
                 vfs.crash(style, call);
                 let again = open(&vfs, false).unwrap();
+                assert!(vfs.files().iter().all(|(path, _)| path.ends_with(FILE)), "{style:?}");
                 let judged = again.roster.lock().judge(TWO, card(6));
                 assert!(met.is_err() || judged == Acquaintance::Other, "{call} {style:?}");
             }

@@ -43,6 +43,17 @@ pub(super) fn mishaps(mutant: u16) -> Option<Vec<Mishap>> {
     }
 }
 
+/// What shows a bug beside the usual mishaps.
+pub(super) fn further_mishap(mutant: u16) -> Option<Mishap> {
+    match mutant {
+        220 | 221 => Some(Mishap::Wipe),
+        222 => Some(Mishap::WildTerm),
+        223 => Some(Mishap::BadProposal),
+        224 => Some(Mishap::Mislabel),
+        _ => None,
+    }
+}
+
 /// Every bug and its number.
 #[cfg(feature = "mutants")]
 const BUGS: &[(u16, Bug)] = &[
@@ -65,6 +76,11 @@ const BUGS: &[(u16, Bug)] = &[
     (231, Bug::DeafWhileInstalling),
     (232, Bug::RefusedWithoutLeader),
     (243, Bug::ReplacedStateCloses),
+    (220, Bug::WipedReadmitted),
+    (221, Bug::DirectoriesUntold),
+    (222, Bug::TermUnbounded),
+    (223, Bug::CommandsUnexamined),
+    (224, Bug::SnapshotUnchecked),
 ];
 
 /// Switches a bug on, in a build that has switches.

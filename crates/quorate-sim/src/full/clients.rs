@@ -54,9 +54,10 @@ impl World {
         }
         let member = session.member;
         let Some(one) = self.members.get(member) else { return Ok(()) };
-        let reachable = one.running.is_some() && one.paused_until <= now;
+        let running = one.running.as_ref().filter(|_| !self.doors.is_wiped(member));
+        let reachable = running.is_some() && one.paused_until <= now;
         session.look_patient(now, one, &self.plan)?;
-        match (&one.running, &session.call) {
+        match (running, &session.call) {
             (Some(running), None) if reachable => {
                 one.tell_time(now);
                 session.begin(&running.front, now);
@@ -83,7 +84,7 @@ impl World {
         let member = watcher.member;
         let Some(one) = self.members.get(member) else { return Ok(()) };
         if watcher.next_at <= now && one.paused_until <= now {
-            match &one.running {
+            match one.running.as_ref().filter(|_| !self.doors.is_wiped(member)) {
                 Some(running) if !running.handle.serves() => {}
                 Some(running) if !watcher.is_open() => watcher.open(&running.front, now),
                 Some(_) => watcher.ask_for_progress(now),

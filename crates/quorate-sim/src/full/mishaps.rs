@@ -7,9 +7,11 @@ use std::{
     task::{Context, Waker},
 };
 
+use bytes::{BufMut, Bytes, BytesMut};
 use quorate_etcd::{backend::Backend, handle::kv};
+use quorate_node::{Envelope, PeerMessage};
 use quorate_proto::etcdserverpb::DeleteRangeRequest;
-use quorate_raft::Role;
+use quorate_raft::{EntryId, GroupId, Index, Message, NodeId, Role, TERM_MAX, Term};
 use quorate_storage::{
     vfs::{CrashStyle, Faults, MemoryVfs},
     wal::forged_headers,
@@ -104,6 +106,10 @@ impl World {
                 self.rotten.insert(member);
                 self.crash_if_up(member);
             }
+            Mishap::Wipe => self.wipe(member),
+            Mishap::WildTerm => self.claim_a_wild_term(member),
+            Mishap::BadProposal => self.forward_garbage(),
+            Mishap::Mislabel => self.doors.mislabels_until = until,
             Mishap::Reset => self.reset(member),
             Mishap::Strand => {
                 self.cut(until, |from, to| from == member || to == member);
@@ -197,6 +203,42 @@ impl World {
                 }
             }
         }
+    }
+
+    /// A broken process, or one of a later version, forwards what nobody can apply.
+    fn forward_garbage(&mut self) {
+        let leads = |member: &Member| {
+            let view = member.running.as_ref()?.raft.view()?;
+            (view.role == Role::Leader).then_some((member.number, view.term))
+        };
+        let Some((to, term)) = self.members.iter().find_map(leads) else { return };
+        let from = (to + 1) % self.members.len();
+        let Some(card) = self.card(from) else { return };
+        let mut later = BytesMut::new();
+        Envelope::begin(NodeId(1), self.dice.draw(), &mut later);
+        later.put_u8(200);
+        let mut proposals = vec![Bytes::from_static(&[9; 20]), later.freeze(), Bytes::new()];
+        proposals.truncate(1 + self.dice.position(3));
+        let (group, incarnation, number) = (GroupId(0), self.dice.draw(), 0);
+        let message = PeerMessage::Forward { group, term, incarnation, number, proposals };
+        self.put(self.now, Event::Arrival { from, to, card, message });
+    }
+
+    /// A broken process speaks for another member, and claims one of the last terms that there are.
+    fn claim_a_wild_term(&mut self, to: usize) {
+        let from = self.dice.position(self.members.len());
+        let Some(card) = self.card(from).filter(|_| from != to) else { return };
+        let term = Term(TERM_MAX - self.dice.below(3));
+        let message = match self.dice.below(3) {
+            0 => Message::HeartbeatReply { term, round: 0 },
+            1 => Message::Vote { term, pre_vote: false, granted: false },
+            _ => {
+                let last = EntryId { term: Term(term.0 - 1), index: Index(1 << 40) };
+                Message::RequestVote { term, pre_vote: false, last, transfer: true }
+            }
+        };
+        let message = PeerMessage::Raft { group: GroupId(0), message };
+        self.put(self.now, Event::Arrival { from, to, card, message });
     }
 
     /// The connections of a member break, both ways, and come back.

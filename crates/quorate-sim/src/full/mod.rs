@@ -18,12 +18,11 @@
 //! | `mishaps` | what goes wrong |
 //! | `clients`, `session`, `trades`, `watcher`, `call` | clients |
 //! | `shrink`, `cuts` | cutting a failing run down, and what is left of it as a text |
+//! | `doors` | who admits whom; members whose disk is lost |
 //! | `history`, `wire` | what they saw, for the judges |
 //! | `judge`, `patience`, `conservation` | what must hold after every step, and what must be gone in the end |
 //!
-//! Left out: wiped disks (a member that lost its disk may come back only
-//! through a membership change, which does not exist yet), and syncs that lie: a majority of such disks loses data whatever
-//! one does.
+//! Left out: syncs that lie: a majority of such disks loses data whatever one does.
 
 pub(crate) mod bugs;
 mod call;
@@ -31,6 +30,7 @@ mod chronicle;
 mod clients;
 mod conservation;
 mod cuts;
+mod doors;
 mod frames;
 mod history;
 mod judge;
@@ -230,7 +230,7 @@ impl World {
     fn unrest(&self) -> Option<String> {
         let waits = self.sessions.iter().find(|session| session.answers < ANSWERS_LEAST);
         let waits = waits.map(|session| format!("client {} is not answered", session.who.client));
-        waits.or_else(|| self.difference())
+        waits.or_else(|| self.difference()).or_else(|| self.unknown_directory())
     }
 
     /// What is not yet as it must be when nobody asks any more: leases end, and everybody applies everything.
@@ -238,13 +238,14 @@ impl World {
         let lease = |member: &Member| Some(member.reader()?.leases().ok()?.first()?.0);
         let lease = self.members.iter().find_map(lease);
         let lease = lease.map(|lease| format!("lease {lease} has not ended"));
-        self.difference().or(lease)
+        self.difference().or(lease).or_else(|| self.unknown_directory())
     }
 
     /// Who has not applied everything.
     fn difference(&self) -> Option<String> {
         let committed = self.witness.committed();
-        self.members.iter().find_map(|member| match member.reader() {
+        let kept = self.members.iter().filter(|member| !self.doors.is_wiped(member.number));
+        kept.into_iter().find_map(|member| match member.reader() {
             None => Some(format!("member {} is down", member.number)),
             Some(reader) if reader.applied().index < committed => {
                 let applied = reader.applied().index;

@@ -141,6 +141,14 @@ pub(super) enum Mishap {
     DiskFull,
     /// A bit flips in a file of a member that is down: it must refuse it, or show the same state.
     BitFlip,
+    /// A disk is lost with all that was on it: its member starts again with an empty one, and must count nowhere.
+    Wipe,
+    /// A member hears of a term that nobody can have reached.
+    WildTerm,
+    /// The leader is sent proposals that nobody can apply.
+    BadProposal,
+    /// For a while, snapshots that are sent come with another one that tells a wrong end.
+    Mislabel,
     /// All connections of a member break, and what is under way on them is lost.
     Reset,
     /// A client stores what looks like the headers of the log, for segments that are still to come.
@@ -153,7 +161,7 @@ pub(super) enum Mishap {
 }
 
 impl Mishap {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 22] = [
         Self::Crash,
         Self::PowerOff,
         Self::CrashAll,
@@ -168,6 +176,10 @@ impl Mishap {
         Self::SyncFails,
         Self::DiskFull,
         Self::BitFlip,
+        Self::Wipe,
+        Self::WildTerm,
+        Self::BadProposal,
+        Self::Mislabel,
         Self::Reset,
         Self::Forge,
         Self::Strand,
@@ -235,6 +247,7 @@ impl Plan {
         if (230..240).contains(&self.mutant) {
             self.mishaps.extend([Mishap::ApplyHangs, Mishap::DiskHangs]);
         }
+        self.mishaps.extend(bugs::further_mishap(self.mutant));
         if self.mutant == 231 {
             self.install_ns = 4 * SECOND;
         }

@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_node::{PeerMessage, SnapshotProgress};
+use quorate_node::{MemberCard, PeerMessage, SnapshotProgress};
 use quorate_raft::NodeId;
 use quorate_storage::vfs::CrashStyle;
 
 use super::{
     chronicle::Chronicle,
     clients::{sessions, watchers},
+    doors::Doors,
     history::History,
     judge::Witness,
     member::Member,
@@ -61,7 +62,15 @@ pub(super) enum Event {
     Arrival {
         from: usize,
         to: usize,
+        /// What the sender said of itself when the connection began.
+        card: MemberCard,
         message: PeerMessage,
+    },
+    /// A member hears that another one knows it from another directory.
+    Refused {
+        member: usize,
+        card: MemberCard,
+        by: usize,
     },
     /// A member hears that a connection is up or down.
     Connection {
@@ -97,6 +106,7 @@ pub(super) struct World {
     pub(super) rotten: BTreeSet<usize>,
     /// The power is to go while a snapshot is installed.
     pub(super) install_cut: bool,
+    pub(super) doors: Doors,
     pub(super) healed_at: Option<u64>,
     /// How many mishaps there were, those that were left out included.
     pub(super) mishaps: u64,
@@ -127,6 +137,7 @@ impl World {
             excused: BTreeSet::new(),
             rotten: BTreeSet::new(),
             install_cut: false,
+            doors: Doors::default(),
             healed_at: None,
             mishaps: 0,
             closing: false,
@@ -176,7 +187,8 @@ impl World {
         match event {
             Event::Round { member, boot, side } => self.round(member, boot, side),
             Event::Tick { member, boot } => self.tick(member, boot),
-            Event::Arrival { from, to, message } => self.arrive(from, to, message),
+            Event::Arrival { from, to, card, message } => self.arrive((from, to), card, message),
+            Event::Refused { member, card, by } => self.refused(member, card, by),
             Event::Connection { at, peer, up } => self.connection(at, peer, up),
             Event::Session(session) => self.turn(session),
             Event::Watcher(watcher) => self.turn_of_watcher(watcher),
@@ -305,13 +317,22 @@ impl World {
         self.settle(member)
     }
 
-    fn arrive(&mut self, from: usize, to: usize, message: PeerMessage) -> Result<(), Conviction> {
+    fn arrive(
+        &mut self,
+        (from, to): (usize, usize),
+        card: MemberCard,
+        message: PeerMessage,
+    ) -> Result<(), Conviction> {
         let Some(one) = self.members.get(to) else { return Ok(()) };
         let is_chunk = matches!(message, PeerMessage::SnapshotChunk { .. });
         let until = if is_chunk { one.paused_until.max(one.hung_until) } else { one.paused_until };
         if until > self.now {
-            self.put(until, Event::Arrival { from, to, message });
+            self.put(until, Event::Arrival { from, to, card, message });
             return Ok(());
+        }
+        if self.card(to).is_some() && !self.admits(to, from, card) {
+            self.put(self.now + MS, Event::Refused { member: from, card, by: to });
+            return self.settle(to);
         }
         let Some(sender) = self.members.get(from).map(|one| one.id) else { return Ok(()) };
         let now = self.now;
@@ -329,6 +350,9 @@ impl World {
     fn connection(&mut self, at: usize, peer: usize, up: bool) -> Result<(), Conviction> {
         if !self.is_awake(at, None, || Event::Connection { at, peer, up }) {
             return Ok(());
+        }
+        if up && !self.would_dial(at, peer) {
+            return self.settle(at);
         }
         let Some(peer) = self.members.get(peer).map(|one| one.id) else { return Ok(()) };
         let Some(one) = self.members.get(at) else { return Ok(()) };
@@ -361,10 +385,13 @@ impl World {
             running.views.note(reader.view());
         }
         one.note_service(self.now);
-        self.witness.look(one, self.excused.contains(&member))?;
         one.look_at_limits()?;
         one.look_awake(self.now, &self.plan)?;
         self.sessions.iter_mut().try_for_each(|session| session.look_refused(&self.plan))?;
+        // What a member without its disk believes counts for nothing; what others believe of it is seen at them.
+        if !self.doors.is_wiped(member) {
+            self.witness.look(one, self.excused.contains(&member))?;
+        }
         if let Some(view) = one.running.as_ref().and_then(|running| running.raft.view()) {
             self.hash.add(view.term.0 << 32 ^ view.commit.0);
             self.hash.add(view.last.index.0);
@@ -374,10 +401,19 @@ impl World {
     }
 
     fn carry(&mut self, from: usize) -> Result<(), Conviction> {
-        let running = self.members.get(from).and_then(|one| one.running.as_ref());
-        let sent = running.map(|running| running.outbox.take()).unwrap_or_default();
+        let Some(card) = self.card(from) else { return Ok(()) };
+        let sent = self.members.get(from).and_then(|one| one.running.as_ref());
+        let sent = sent.map(|running| running.outbox.take()).unwrap_or_default();
         for (to, message) in sent {
+            if let (Some(wrong), Some(to)) =
+                (self.mislabelled(&message), self.numbers.get(&to).copied())
+            {
+                self.put(self.now, Event::Arrival { from, to, card, message: wrong });
+            }
             let Some(to) = self.numbers.get(&to).copied() else { continue };
+            if !self.would_dial(from, to) {
+                continue;
+            }
             if matches!(message, PeerMessage::SnapshotAck { progress: SnapshotProgress::Done, .. })
             {
                 self.counts.installs += 1;
@@ -387,7 +423,7 @@ impl World {
             self.chronicle.message(self.now, (from, to), &message, &arrivals);
             for at in arrivals {
                 let message = message.clone();
-                self.put(at, Event::Arrival { from, to, message });
+                self.put(at, Event::Arrival { from, to, card, message });
             }
         }
         Ok(())
@@ -473,6 +509,9 @@ impl World {
 
     /// A process ended by itself, with an error: it must have been told so by its disk.
     fn stopped(&mut self, member: usize, error: &anyhow::Error) -> Result<(), Conviction> {
+        if self.ends_for_its_directory(member, error)? {
+            return Ok(());
+        }
         if !self.excused.contains(&member) {
             let detail = format!("member {member} stopped: {error:#}");
             return Err(Conviction::new(Judge::Contract, detail));
@@ -502,7 +541,7 @@ impl World {
 
     fn restart(&mut self, member: usize) -> Result<(), Conviction> {
         let now = self.now;
-        if self.rotten.remove(&member) {
+        if self.rotten.remove(&member) && !self.doors.is_wiped(member) {
             self.try_a_flipped_bit(member)?;
         }
         let Some(one) = self.members.get_mut(member) else { return Ok(()) };
