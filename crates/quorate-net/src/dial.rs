@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use quorate_node::Admission;
 use quorate_raft::NodeId;
 use tracing::{debug, info, warn};
 
@@ -51,6 +52,8 @@ enum DialError {
     WrongTarget(u64),
     #[error("it speaks from directory {0:x}, which is another one than the member's")]
     OtherDirectory(u64),
+    #[error("this member can't remember whom it meets")]
+    Unavailable,
 }
 
 /// Keeps one lane to one peer up until the transport stops.
@@ -149,10 +152,12 @@ fn check(shared: &Shared, node: NodeId, welcome: &Welcome) -> Result<(), DialErr
         Err(DialError::Refused { verdict, from: from.0, cluster_id, version })
     } else if from != node || cluster_id != shared.config.cluster_id {
         Err(DialError::WrongTarget(from.0))
-    } else if !shared.admits(node, card) {
-        Err(DialError::OtherDirectory(card.directory.0))
     } else {
-        Ok(())
+        match shared.admits(node, card) {
+            Admission::Admitted => Ok(()),
+            Admission::OtherDirectory => Err(DialError::OtherDirectory(card.directory.0)),
+            Admission::Unavailable => Err(DialError::Unavailable),
+        }
     }
 }
 

@@ -15,7 +15,7 @@
 
 use std::fmt;
 
-use quorate_node::{DirectoryId, MemberCard};
+use quorate_node::{Admission, DirectoryId, MemberCard};
 use quorate_raft::NodeId;
 
 /// The version of handshake and messages that this code speaks. A member speaks with its own version only.
@@ -91,6 +91,8 @@ pub enum Verdict {
     WrongVersion,
     /// The caller's data directory is another one than that of the member whose id it says.
     OtherDirectory,
+    /// Nobody is taken now: this member can't remember whom it meets.
+    Unavailable,
 }
 
 /// A handshake frame that says nothing we understand.
@@ -167,6 +169,7 @@ impl Welcome {
             Verdict::UnknownSender => 3,
             Verdict::WrongVersion => 4,
             Verdict::OtherDirectory => 5,
+            Verdict::Unavailable => 6,
         });
         bytes
     }
@@ -186,6 +189,7 @@ impl Welcome {
             [3] => Verdict::UnknownSender,
             [4] => Verdict::WrongVersion,
             [5] => Verdict::OtherDirectory,
+            [6] => Verdict::Unavailable,
             [value] => return Err(HandshakeError::Value { field: "verdict", value }),
         };
         fields.close()?;
@@ -200,7 +204,7 @@ pub fn judge(
     me: NodeId,
     cluster_id: u64,
     is_member: impl Fn(NodeId) -> bool,
-    admits: impl FnOnce(NodeId, MemberCard) -> bool,
+    admits: impl FnOnce(NodeId, MemberCard) -> Admission,
 ) -> Verdict {
     if hello.cluster_id != cluster_id {
         Verdict::WrongCluster
@@ -208,10 +212,12 @@ pub fn judge(
         Verdict::WrongTarget
     } else if !is_member(hello.from) {
         Verdict::UnknownSender
-    } else if !admits(hello.from, hello.card) {
-        Verdict::OtherDirectory
     } else {
-        Verdict::Accepted
+        match admits(hello.from, hello.card) {
+            Admission::Admitted => Verdict::Accepted,
+            Admission::OtherDirectory => Verdict::OtherDirectory,
+            Admission::Unavailable => Verdict::Unavailable,
+        }
     }
 }
 
@@ -297,6 +303,7 @@ mod tests {
             Verdict::UnknownSender,
             Verdict::WrongVersion,
             Verdict::OtherDirectory,
+            Verdict::Unavailable,
         ] {
             let version = PROTOCOL_VERSION;
             let (cluster_id, from, card) = (1, NodeId(2), CARD);
@@ -318,7 +325,11 @@ mod tests {
     #[test]
     fn each_thing_that_does_not_fit_has_its_verdict() {
         let known = |node| node == NodeId(1);
-        let admits = |_, card: MemberCard| card == CARD;
+        let admits = |_, card: MemberCard| match card.directory {
+            DirectoryId(0xd1) => Admission::Admitted,
+            DirectoryId(0) => Admission::Unavailable,
+            DirectoryId(_) => Admission::OtherDirectory,
+        };
         let judge = |hello| judge(&hello, NodeId(2), 0xfeed, known, admits);
         assert_eq!(judge(hello()), Verdict::Accepted);
         assert_eq!(judge(Hello { cluster_id: 1, ..hello() }), Verdict::WrongCluster);
@@ -326,6 +337,8 @@ mod tests {
         assert_eq!(judge(Hello { from: NodeId(7), ..hello() }), Verdict::UnknownSender);
         let card = MemberCard { directory: DirectoryId(0xd2), ..CARD };
         assert_eq!(judge(Hello { card, ..hello() }), Verdict::OtherDirectory);
+        let card = MemberCard { directory: DirectoryId(0), ..CARD };
+        assert_eq!(judge(Hello { card, ..hello() }), Verdict::Unavailable);
     }
 
     #[test]

@@ -51,7 +51,7 @@ use std::{
 pub use config::{Config, Limits};
 pub use handshake::Lane;
 pub use queue::SendError;
-use quorate_node::{MemberCard, PeerMessage};
+use quorate_node::{Admission, MemberCard, PeerMessage};
 use quorate_raft::NodeId;
 pub use stats::PeerStats;
 
@@ -111,7 +111,7 @@ impl Transport {
     /// [`Error`]: nothing runs then.
     pub fn start(
         config: Config,
-        door: impl Fn(NodeId, MemberCard) -> bool + Send + Sync + 'static,
+        door: impl Fn(NodeId, MemberCard) -> Admission + Send + Sync + 'static,
         inbox: impl Fn(NodeId, PeerEvent) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let listeners = config.listen.iter().map(|address| {
@@ -129,7 +129,7 @@ impl Transport {
     pub fn start_on(
         listeners: Vec<TcpListener>,
         config: Config,
-        door: impl Fn(NodeId, MemberCard) -> bool + Send + Sync + 'static,
+        door: impl Fn(NodeId, MemberCard) -> Admission + Send + Sync + 'static,
         inbox: impl Fn(NodeId, PeerEvent) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let addresses =

@@ -13,7 +13,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use quorate_node::MemberCard;
+use quorate_node::{Admission, MemberCard};
 use quorate_raft::NodeId;
 
 use crate::{Config, Lane, Limits, PeerEvent, line::Line, stats::Counters, strangers::Strangers};
@@ -25,7 +25,7 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) type Inbox = Box<dyn Fn(NodeId, PeerEvent) + Send + Sync>;
 
 /// Says whether a member with this card may be talked to.
-pub(crate) type Door = Box<dyn Fn(NodeId, MemberCard) -> bool + Send + Sync>;
+pub(crate) type Door = Box<dyn Fn(NodeId, MemberCard) -> Admission + Send + Sync>;
 
 /// One transport's state.
 pub(crate) struct Shared {
@@ -116,7 +116,7 @@ impl Shared {
     }
 
     /// Whether a member with this card may be talked to.
-    pub(crate) fn admits(&self, node: NodeId, card: MemberCard) -> bool {
+    pub(crate) fn admits(&self, node: NodeId, card: MemberCard) -> Admission {
         (self.door)(node, card)
     }
 

@@ -48,6 +48,6 @@ pub use node_effects::{
 pub use node_event::{NodeEvent, Proposal, Scope};
 pub use pace::Pace;
 pub use peer_message::{PeerMessage, SnapshotProgress};
-pub use roster::{Acquaintance, DirectoryId, MemberCard, Roster};
+pub use roster::{Acquaintance, Admission, DirectoryId, MemberCard, Roster};
 pub use start::{GroupStart, StateApart};
 pub use throttle::Throttle;

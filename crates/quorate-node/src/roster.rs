@@ -49,6 +49,17 @@ pub struct Roster {
     agreed: BTreeMap<NodeId, DirectoryId>,
 }
 
+/// Whether a member may be talked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It may.
+    Admitted,
+    /// It speaks from another directory than is known.
+    OtherDirectory,
+    /// It can't be remembered now, which is no fault of its own.
+    Unavailable,
+}
+
 /// What a roster makes of a member that says who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquaintance {

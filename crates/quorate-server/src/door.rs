@@ -22,7 +22,7 @@ use std::{
 use anyhow::Context;
 use parking_lot::Mutex;
 use quorate_kv::{COMMAND_VERSION, COMMAND_VERSION_FIRST, MemberDirectories, MemberDirectory};
-use quorate_node::{Acquaintance, DirectoryId, MemberCard, NodeEvent, Roster};
+use quorate_node::{Acquaintance, Admission, DirectoryId, MemberCard, NodeEvent, Roster};
 use quorate_raft::NodeId;
 use quorate_storage::vfs::{Open, Vfs};
 
@@ -167,11 +167,15 @@ impl Handle {
 
     /// Whether a member with this card may be talked to: to be asked before anything is exchanged with it, in both directions.
     /// Waits for the disk when it is met for the first time.
-    pub fn admits(&self, peer: NodeId, card: MemberCard) -> bool {
-        self.0.door.admits(&self.0, peer, card).unwrap_or_else(|error| {
-            self.0.end(error.context("remember a member"));
-            false
-        })
+    pub fn admits(&self, peer: NodeId, card: MemberCard) -> Admission {
+        match self.0.door.admits(&self.0, peer, card) {
+            Ok(true) => Admission::Admitted,
+            Ok(false) => Admission::OtherDirectory,
+            Err(error) => {
+                self.0.end(error.context("remember a member"));
+                Admission::Unavailable
+            }
+        }
     }
 
     /// A member knows this one from another data directory: it has to end.

@@ -14,7 +14,7 @@ use quorate_net::{
     frame::{HEADER_BYTES, header},
     handshake::{Hello, PROTOCOL_VERSION, Verdict, Welcome},
 };
-use quorate_node::{DirectoryId, MemberCard, PeerMessage};
+use quorate_node::{Admission, DirectoryId, MemberCard, PeerMessage};
 use quorate_raft::NodeId;
 
 const CLUSTER: u64 = 0xc1a5;
@@ -48,7 +48,9 @@ fn start_in(
     let (sender, inbox) = channel();
     let peers = BTreeMap::from([(peer, address.to_string())]);
     let config = Config { me, cluster_id, card: CARD, listen: Vec::new(), peers, limits };
-    let door = |_, card| card == CARD;
+    let door = |_, card| {
+        if card == CARD { Admission::Admitted } else { Admission::OtherDirectory }
+    };
     let transport = Transport::start_on(vec![listener], config, door, move |from, event| {
         // After a test is over, nobody listens.
         let _ = sender.send((from, event));
@@ -283,7 +285,7 @@ fn a_member_from_another_directory_is_met_in_neither_direction() {
     let two = Transport::start_on(
         vec![second],
         config,
-        |_, _| true,
+        |_, _| Admission::Admitted,
         move |_, event| {
             let _ = sender.send(event);
         },

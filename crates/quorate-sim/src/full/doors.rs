@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_node::{MemberCard, PeerMessage};
+use quorate_node::{Admission, MemberCard, PeerMessage};
 use quorate_storage::vfs::CrashStyle;
 
 use super::{bugs, plan::MS, world::World};
@@ -61,12 +61,13 @@ impl World {
     }
 
     /// Whether `member` talks to `peer`, which says `card` of itself.
-    pub(super) fn admits(&mut self, member: usize, peer: usize, card: MemberCard) -> bool {
-        let Some(id) = self.members.get(peer).map(|one| one.id) else { return false };
-        let Some(one) = self.members.get(member) else { return false };
-        let Some(running) = &one.running else { return false };
+    pub(super) fn admits(&mut self, member: usize, peer: usize, card: MemberCard) -> Admission {
+        let unavailable = Admission::Unavailable;
+        let Some(id) = self.members.get(peer).map(|one| one.id) else { return unavailable };
+        let Some(one) = self.members.get(member) else { return unavailable };
+        let Some(running) = &one.running else { return unavailable };
         let admitted = running.handle.admits(id, card);
-        if admitted && !self.doors.is_wiped(peer) {
+        if admitted == Admission::Admitted && !self.doors.is_wiped(peer) {
             self.doors.met.insert((member, peer));
         }
         admitted
@@ -74,7 +75,8 @@ impl World {
 
     /// Whether `member` talks to `peer` as it is now; a peer that doesn't run is not asked who it is.
     pub(super) fn would_dial(&mut self, member: usize, peer: usize) -> bool {
-        self.card(peer).is_none_or(|card| self.admits(member, peer, card))
+        let card = self.card(peer);
+        card.is_none_or(|card| self.admits(member, peer, card) == Admission::Admitted)
     }
 
     /// What a leader that mislabels its snapshots sends before this message.

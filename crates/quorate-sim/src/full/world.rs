@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_node::{MemberCard, PeerMessage, SnapshotProgress};
+use quorate_node::{Admission, MemberCard, PeerMessage, SnapshotProgress};
 use quorate_raft::NodeId;
 use quorate_storage::vfs::CrashStyle;
 
@@ -330,9 +330,15 @@ impl World {
             self.put(until, Event::Arrival { from, to, card, message });
             return Ok(());
         }
-        if self.card(to).is_some() && !self.admits(to, from, card) {
-            self.put(self.now + MS, Event::Refused { member: from, card, by: to });
-            return self.settle(to);
+        if self.card(to).is_some() {
+            match self.admits(to, from, card) {
+                Admission::Admitted => {}
+                Admission::OtherDirectory => {
+                    self.put(self.now + MS, Event::Refused { member: from, card, by: to });
+                    return self.settle(to);
+                }
+                Admission::Unavailable => return self.settle(to),
+            }
         }
         let Some(sender) = self.members.get(from).map(|one| one.id) else { return Ok(()) };
         let now = self.now;
