@@ -132,7 +132,11 @@ fn install_until(vfs: &MemoryVfs, call: u64) -> bool {
     let mut server = boot(vfs).unwrap();
     vfs.set_faults(Faults { power_off_at_call: Some(call), ..Faults::default() });
     let leader = peers().1;
-    let told = snapshot_messages().into_iter().try_for_each(|m| tell(&mut server, leader, m));
+    // Chunks are taken from the leader of this term, so it is heard of first.
+    let message = Message::Heartbeat { term: SNAPSHOT.term, commit: Index(0), round: 0 };
+    let sign_of_life = PeerMessage::Raft { group: GROUP, message };
+    let mut messages = std::iter::once(sign_of_life).chain(snapshot_messages());
+    let told = messages.try_for_each(|message| tell(&mut server, leader, message));
     let went = vfs.counts().total > call;
     assert!(went || told.is_ok(), "{told:?}");
     went
