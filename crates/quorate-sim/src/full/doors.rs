@@ -9,7 +9,11 @@ use std::collections::BTreeSet;
 use quorate_node::{Admission, MemberCard, PeerMessage};
 use quorate_storage::vfs::CrashStyle;
 
-use super::{bugs, plan::MS, world::World};
+use super::{
+    bugs,
+    plan::MS,
+    world::{Event, World},
+};
 use crate::world::{Conviction, Judge};
 
 /// What a process says that may not go on because its directory is another one than its member's.
@@ -79,6 +83,43 @@ impl World {
         card.is_none_or(|card| self.admits(member, peer, card) == Admission::Admitted)
     }
 
+    /// A message reaches its receiver, if the sender is one to be listened to.
+    pub(super) fn arrive(
+        &mut self,
+        (from, to): (usize, usize),
+        card: MemberCard,
+        message: PeerMessage,
+    ) -> Result<(), Conviction> {
+        let Some(one) = self.members.get(to) else { return Ok(()) };
+        let is_chunk = matches!(message, PeerMessage::SnapshotChunk { .. });
+        let until = if is_chunk { one.paused_until.max(one.hung_until) } else { one.paused_until };
+        if until > self.now {
+            self.put(until, Event::Arrival { from, to, card, message });
+            return Ok(());
+        }
+        if self.card(to).is_some() {
+            match self.admits(to, from, card) {
+                Admission::Admitted => {}
+                Admission::OtherDirectory => {
+                    self.put(self.now + MS, Event::Refused { member: from, card, by: to });
+                    return self.settle(to);
+                }
+                Admission::Unavailable => return self.settle(to),
+            }
+        }
+        let Some(sender) = self.members.get(from).map(|one| one.id) else { return Ok(()) };
+        let now = self.now;
+        let Some(one) = self.members.get_mut(to) else { return Ok(()) };
+        let Some(running) = &one.running else { return Ok(()) };
+        one.tell_time(now);
+        let is_raft = matches!(message, PeerMessage::Raft { .. });
+        running.handle.take_peer_message(sender, message);
+        if is_raft {
+            one.unheard_since.get_or_insert(now);
+        }
+        self.settle(to)
+    }
+
     /// What a leader that mislabels its snapshots sends before this message.
     pub(super) fn mislabelled(&self, message: &PeerMessage) -> Option<PeerMessage> {
         let mut wrong = message.clone();
@@ -102,7 +143,7 @@ impl World {
         }
         let until = self.members.get(member).map_or(0, |one| one.paused_until);
         if until > self.now {
-            self.put(until + MS, super::world::Event::Refused { member, card, by });
+            self.put(until + MS, Event::Refused { member, card, by });
             return Ok(());
         }
         if let Some(running) = self.members.get(member).and_then(|one| one.running.as_ref()) {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_node::{Admission, MemberCard, PeerMessage, SnapshotProgress};
+use quorate_node::{MemberCard, PeerMessage, SnapshotProgress};
 use quorate_raft::NodeId;
 use quorate_storage::vfs::CrashStyle;
 
@@ -315,42 +315,6 @@ impl World {
             running.keeper.tick();
         }
         self.settle(member)
-    }
-
-    fn arrive(
-        &mut self,
-        (from, to): (usize, usize),
-        card: MemberCard,
-        message: PeerMessage,
-    ) -> Result<(), Conviction> {
-        let Some(one) = self.members.get(to) else { return Ok(()) };
-        let is_chunk = matches!(message, PeerMessage::SnapshotChunk { .. });
-        let until = if is_chunk { one.paused_until.max(one.hung_until) } else { one.paused_until };
-        if until > self.now {
-            self.put(until, Event::Arrival { from, to, card, message });
-            return Ok(());
-        }
-        if self.card(to).is_some() {
-            match self.admits(to, from, card) {
-                Admission::Admitted => {}
-                Admission::OtherDirectory => {
-                    self.put(self.now + MS, Event::Refused { member: from, card, by: to });
-                    return self.settle(to);
-                }
-                Admission::Unavailable => return self.settle(to),
-            }
-        }
-        let Some(sender) = self.members.get(from).map(|one| one.id) else { return Ok(()) };
-        let now = self.now;
-        let Some(one) = self.members.get_mut(to) else { return Ok(()) };
-        let Some(running) = &one.running else { return Ok(()) };
-        one.tell_time(now);
-        let is_raft = matches!(message, PeerMessage::Raft { .. });
-        running.handle.take_peer_message(sender, message);
-        if is_raft {
-            one.unheard_since.get_or_insert(now);
-        }
-        self.settle(to)
     }
 
     fn connection(&mut self, at: usize, peer: usize, up: bool) -> Result<(), Conviction> {
