@@ -108,7 +108,7 @@ impl World {
     /// # Errors
     /// Who did not.
     pub(super) fn stay_calm(&mut self) -> Result<(), Conviction> {
-        if !self.plan.is_far() {
+        if !self.plan.is_far_and_able() {
             return Ok(());
         }
         let calm_at = self.now;

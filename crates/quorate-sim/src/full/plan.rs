@@ -193,6 +193,13 @@ impl Plan {
         self.network.delay_least_ns > 20 * MS
     }
 
+    /// Whether the members carry, from afar, what these clients ask for: with limits that low they don't, nor while their states
+    /// are snapshots being installed for most of the time.
+    pub(super) fn is_far_and_able(&self) -> bool {
+        let waits = self.limits.proposal_bytes_max == 1 || self.install_ns >= SECOND;
+        self.is_far() && self.lower_limits.is_none() && !waits
+    }
+
     /// What `seed` decides, but for what `options` say.
     pub(super) fn new(seed: u64, options: &Options) -> Self {
         let mut dice = Dice::fork(seed, 0x0f11);
