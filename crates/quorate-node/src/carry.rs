@@ -20,6 +20,8 @@ const APPLY_BYTES_MAX: u64 = 4 << 20;
 
 /// The most messages that wait for the disk. A good one keeps a handful waiting.
 const HELD_MAX: usize = 4_096;
+/// The most appends that wait for the log; the core has fewer under way to each peer.
+const STARVED_MAX: usize = 4_096;
 
 /// The content that an event brings along.
 #[derive(Clone, Copy)]
@@ -172,25 +174,54 @@ impl Group {
         self.proposals.supersede(last.term, &mut round.answer(self.id));
     }
 
+    /// What had to wait for the log goes on, if the log is there now. Were these appends lost instead, a follower that needs
+    /// more than the cache has would get nothing from a leader that always writes.
+    pub(crate) fn read_again(&mut self, round: &mut Round<'_>) {
+        self.hand_over(round);
+        for send in std::mem::take(&mut self.starved) {
+            self.post(send, round);
+        }
+    }
+
     fn post(&mut self, send: quorate_raft::Send, round: &mut Round<'_>) {
-        let quorate_raft::Send { to, after, message } = send;
-        let entries = if let Message::AppendEntries { entries, .. } = &message {
-            self.read_all(*entries, round)
+        let append = if let Message::AppendEntries { term, entries, .. } = &send.message {
+            Some((*term, *entries)).filter(|(_, entries)| !entries.is_empty())
         } else {
-            Some(Vec::new())
+            None
         };
-        // Without its entries the message is lost, as any message may be; an error of the log stops the node.
-        let Some(entries) = entries else {
-            if !round.out.unsent.contains(&to) {
-                round.out.unsent.push(to);
-            }
-            return;
-        };
+        match append {
+            Some(append) => self.append(send, append, round),
+            None => self.post_with(send, Vec::new(), round),
+        }
+    }
+
+    /// Sends an append, in its turn: entries that overtake others are of no use.
+    fn append(
+        &mut self,
+        send: quorate_raft::Send,
+        (term, range): (Term, EntryRange),
+        round: &mut Round<'_>,
+    ) {
+        let is_wanted = self.leads() == Some(term) && range.first > self.core.view().base.index;
+        let waits = self.starved.iter().any(|other| other.to == send.to);
+        let entries = (is_wanted && !waits).then(|| self.read_all(range, round)).flatten();
+        if let Some(entries) = entries {
+            self.post_with(send, entries, round);
+        } else if is_wanted && round.out.fault.is_none() && self.starved.len() < STARVED_MAX {
+            self.starved.push_back(send);
+        } else if !round.out.unsent.contains(&send.to) {
+            // Lost, as any message may be; an error of the log stops the node.
+            round.out.unsent.push(send.to);
+        }
+    }
+
+    fn post_with(&mut self, send: quorate_raft::Send, entries: Vec<Entry>, round: &mut Round<'_>) {
+        let quorate_raft::Send { to, after, message } = send;
         let message = message.map_entries(|_| entries);
         let message = PeerMessage::Raft { group: self.id, message };
         match after {
-            None => round.out.send.push((to, message)),
-            Some(token) => self.hold(token, to, message),
+            Some(token) if self.done < Some(token) => self.hold(token, to, message),
+            None | Some(_) => round.out.send.push((to, message)),
         }
     }
 

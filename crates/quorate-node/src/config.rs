@@ -28,6 +28,8 @@ pub struct NodeConfig {
     pub batch_bytes_max: u64,
     /// How many forwarded proposals a leader holds for the next rounds before it takes no more.
     pub inbox_max: usize,
+    /// The same: the most content, in bytes; one of any size is taken when there is no other.
+    pub inbox_bytes_max: u64,
     /// How long to wait for an answer to forwarded proposals or to a read's question before it is sent again.
     pub resend_ns: u64,
     /// How much content of recent entries stays in memory when the log and the state machine have it, in bytes.
@@ -61,6 +63,7 @@ impl NodeConfig {
             batch_entries_max: 4_096,
             batch_bytes_max: 4 << 20,
             inbox_max: 1 << 14,
+            inbox_bytes_max: 64 << 20,
             cache_bytes_max: 4 << 20,
             apply_bytes_max: 64 << 20,
             snapshot_count: 10_000,

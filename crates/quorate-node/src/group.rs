@@ -18,7 +18,7 @@ use crate::admission::tally;
 use crate::cache::EntryCache;
 use crate::carry::Content;
 use crate::holds::{ENTRY_BYTES, Holds};
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Room};
 use crate::proposals::Proposals;
 use crate::reads::Reads;
 use crate::{
@@ -36,6 +36,10 @@ pub(crate) struct Group {
     pub(crate) cache: EntryCache,
     /// Messages that wait for a token.
     pub(crate) held: Vec<(IoToken, NodeId, PeerMessage)>,
+    /// The newest token that is done.
+    pub(crate) done: Option<IoToken>,
+    /// Appends whose entries are in the log only, which was being written.
+    pub(crate) starved: VecDeque<quorate_raft::Send>,
     pub(crate) committed: Index,
     pub(crate) handed: Index,
     pub(crate) applied: Index,
@@ -85,6 +89,8 @@ impl Group {
             recorder,
             cache,
             held: Vec::new(),
+            done: None,
+            starved: VecDeque::new(),
             committed: applied,
             handed: applied,
             applied,
@@ -132,6 +138,7 @@ impl Group {
 
     /// Ends a round.
     pub(crate) fn finish(&mut self, round: &mut Round<'_>) {
+        self.read_again(round);
         self.expire(round);
         self.send_proposals(round);
         self.ask_for_reads(round);
@@ -252,7 +259,8 @@ impl Group {
         }
         self.inbox.enter(term);
         let proposals = self.examine(from, term, (incarnation, number), proposals, round);
-        let room = round.config.inbox_max;
+        let NodeConfig { inbox_max, inbox_bytes_max, .. } = *round.config;
+        let room = Room { proposals: inbox_max, bytes: inbox_bytes_max };
         let taken = self.inbox.take((from, incarnation), number, proposals, room);
         let (next, gap) = (taken.next, taken.gap);
         let ack = PeerMessage::ForwardAck { group: self.id, term, incarnation, next, gap };
@@ -302,10 +310,9 @@ impl Group {
 
     fn io_done(&mut self, token: IoToken, round: &mut Round<'_>) {
         self.tell(Event::IoDone { token }, round);
+        self.done = self.done.max(Some(token));
         let released = self.held.extract_if(.., |(after, _, _)| *after <= token);
         round.out.send.extend(released.map(|(_, to, message)| (to, message)));
-        // Nobody writes now: what could not be read meanwhile can be.
-        self.hand_over(round);
     }
 
     /// Gives the core an event that brings no content along.

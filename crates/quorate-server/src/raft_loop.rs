@@ -211,7 +211,10 @@ impl RaftLoop {
         self.tell_applied(now);
         let mut waiters = Vec::new();
         let mut inputs = std::mem::take(&mut self.inputs);
-        for input in inputs.drain(..) {
+        // The log comes back first: what peers said meanwhile may have to be read from it.
+        let is_written = |input: &mut RaftInput| matches!(input, RaftInput::Written(_));
+        let written: Vec<_> = inputs.extract_if(.., is_written).collect();
+        for input in written.into_iter().chain(inputs.drain(..)) {
             match input {
                 RaftInput::Event(event @ NodeEvent::SnapshotReceived { .. }) => {
                     self.step(now, event);

@@ -137,6 +137,26 @@ fn a_round_is_one_record_one_sync_and_one_message_to_each_peer() {
     assert_eq!(world.acknowledged, 100);
 }
 
+/// What a follower lacks is in the log only, and whenever the leader hears of it, the log is being written. Appends were lost
+/// then, and lost again, until the follower needed a snapshot.
+#[test]
+fn a_follower_catches_up_from_a_log_that_is_always_being_written() {
+    let mut world = World::new(3, 11, |config| config.cache_bytes_max = 0);
+    let leader = world.run_until_led();
+    let follower = other_than(&world, leader);
+    world.isolate(follower, true);
+    for _ in 0..50 {
+        world.propose(leader, ANYWHERE);
+        world.run(5 * MS);
+    }
+    world.always_writing = true;
+    world.isolate(follower, false);
+    world.run(ELECTION_NS);
+    assert_eq!(world.ordered, 0, "no snapshot is needed");
+    let numbers = |id| world.running[&id].machine.numbers.len();
+    assert_eq!((numbers(leader), numbers(follower)), (50, 50));
+}
+
 #[test]
 fn a_forwarded_proposal_that_dies_with_its_leader_is_proposed_again_once() {
     let mut world = World::new(3, 7, usual);

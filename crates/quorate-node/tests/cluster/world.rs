@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{BufMut, BytesMut};
 use quorate_node::{
-    Apply, Envelope, GroupStart, LogRecord, LogStore, MemoryLogStore, Node, NodeConfig,
-    NodeEffects, NodeEvent, NodeIo, PeerMessage, Proposal, ProposeError, Scope, SnapshotOrder,
+    Apply, Entry, Envelope, GroupStart, LogError, LogRecord, LogStore, MemoryLogStore, Node,
+    NodeConfig, NodeEffects, NodeEvent, NodeIo, PeerMessage, Proposal, ProposeError, Scope,
+    SnapshotOrder,
 };
 use quorate_raft::{
-    Config, EntryId, EntryKind, GroupId, Index, Membership, Mono, NodeId, Role, SnapshotMeta, Term,
+    Config, EntryId, EntryKind, EntryRange, GroupId, Index, Membership, Mono, NodeId, Role,
+    SnapshotMeta, Term,
 };
 
 use crate::recordings;
@@ -35,6 +37,23 @@ impl Choices {
 
     pub(crate) fn one_in(&mut self, bound: u64) -> bool {
         self.below(bound) == 0
+    }
+}
+
+/// A log that somebody writes.
+struct Away;
+
+impl LogStore for Away {
+    fn append(&mut self, _: &[LogRecord<'_>]) -> Result<(), LogError> {
+        Err(LogError::Busy)
+    }
+
+    fn sync(&mut self) -> Result<(), LogError> {
+        Err(LogError::Busy)
+    }
+
+    fn read(&mut self, _: GroupId, _: EntryRange, _: u64) -> Result<Vec<Entry>, LogError> {
+        Err(LogError::Busy)
     }
 }
 
@@ -92,6 +111,8 @@ pub(crate) struct World {
     /// One message in this many is lost; 0: none.
     pub(crate) loss: u64,
     pub(crate) disk_ns: u64,
+    /// While events are taken in, the log is being written and can't be read; it can at the end of a round.
+    pub(crate) always_writing: bool,
     /// How long a message takes.
     pub(crate) delay_ns: u64,
     /// How long a snapshot is on its way.
@@ -123,6 +144,7 @@ impl World {
             cut: BTreeSet::new(),
             loss: 0,
             disk_ns: MS / 5,
+            always_writing: false,
             delay_ns: MS / 10,
             snapshot_ns: 50 * MS,
             ordered: 0,
@@ -322,7 +344,7 @@ impl World {
     fn round(&mut self, id: NodeId) {
         let mut out = std::mem::take(&mut self.effects);
         out.clear();
-        let now = self.now;
+        let (now, always_writing) = (self.now, self.always_writing);
         let (running, log) = self.parts(id);
         let mut events = std::mem::take(&mut running.inbox);
         if running.busy_until.take().is_some() {
@@ -333,7 +355,11 @@ impl World {
         }
         events.push(NodeEvent::Wake);
         for event in events {
-            running.node.step(now, event, log, &mut out);
+            if always_writing {
+                running.node.step(now, event, &mut Away, &mut out);
+            } else {
+                running.node.step(now, event, log, &mut out);
+            }
         }
         running.node.finish(now, log, &mut out);
         assert!(out.fault.is_none(), "{:?}", out.fault);
