@@ -67,7 +67,7 @@ impl Call {
     /// Does it as the leader of `term`.
     fn perform(self, shared: &Arc<Shared>, term: Term, done: impl FnOnce(Answer) + Send + 'static) {
         match self {
-            Self::Renew { ids } => renew(shared, term, ids, done),
+            Self::Renew { ids } => renew(shared, (term, 0), ids, done),
             Self::TimeToLive { id, keys } => done(time_to_live(shared, term, id, keys)),
         }
     }
@@ -168,11 +168,15 @@ fn with_lessor<T>(shared: &Shared, term: Term, act: impl FnOnce(&mut Lessor) -> 
     (is_current || shared.makes(Bug::LessorOfAnyTerm)).then(|| act(&mut lessor))
 }
 
+/// How often checkpoints are taken back for one call. The next ones are named an interval later at the earliest.
+const RESETS_MAX: u32 = 4;
+
 /// Leadership of `term` is confirmed. Leases that were checkpointed are first given back their whole time, through the log,
-/// and then all are renewed once more.
+/// and then all are renewed once more: that an entry of this term was committed confirms the leadership anew, as the lessor
+/// hears of a later one before any of its entries.
 fn renew(
     shared: &Arc<Shared>,
-    term: Term,
+    (term, resets): (Term, u32),
     ids: Arc<[i64]>,
     done: impl FnOnce(Answer) + Send + 'static,
 ) {
@@ -186,10 +190,10 @@ fn renew(
     let command = Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints: checkpointed });
     let server = Arc::clone(shared);
     let then = move |outcome: Result<_, _>| match outcome {
-        Ok(_) => Call::Renew { ids }.serve(&server, done),
-        Err(_) => done(Answer::TryAgain),
+        Ok(_) if resets < RESETS_MAX => renew(&server, (term, resets + 1), ids, done),
+        Ok(_) | Err(_) => done(Answer::TryAgain),
     };
-    shared.propose(&command, Scope::Anywhere, Some(Waiter::Call(Box::new(then))));
+    shared.propose(&command, Scope::LeaderOf(term), Some(Waiter::Call(Box::new(then))));
 }
 
 /// Renews what can be renewed: the times to live, and the checkpoints that must be taken back before. `None` if this node

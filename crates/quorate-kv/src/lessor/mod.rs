@@ -75,8 +75,8 @@ pub enum Renewal {
         /// Seconds, as granted.
         ttl: i64,
     },
-    /// Nothing has changed: first a checkpoint with remaining time 0 must be applied, then ask again. It must come behind
-    /// every checkpoint in the log that was named before.
+    /// First a checkpoint with remaining time 0 must be applied, then ask again. It must come behind every checkpoint in the
+    /// log that was named before; until it is applied, none is named. Propose it in this leadership and no other.
     ResetCheckpointFirst,
     /// The time is over and the revoke under way. Answer as for an unknown lease, best once it is gone.
     Expiring,
@@ -94,12 +94,16 @@ struct Lease {
     expires_at_ns: Option<u64>,
     /// A checkpoint was named in this leadership and none was applied since.
     is_checkpointing: bool,
+    /// How many checkpoints of remaining time 0 were asked for in this leadership and not applied: one named meanwhile would
+    /// come behind them, and undo what they allow to acknowledge. One that never comes keeps the lease from being
+    /// checkpointed until the leadership ends.
+    resets_under_way: u32,
 }
 
 impl Lease {
     /// One whose time nobody counts.
     fn uncounted(record: LeaseRecord) -> Self {
-        Self { record, expires_at_ns: None, is_checkpointing: false }
+        Self { record, expires_at_ns: None, is_checkpointing: false, resets_under_way: 0 }
     }
 
     /// Seconds a new leader gives it.
@@ -172,6 +176,8 @@ impl Lessor {
                 if let Some(lease) = self.leases.get_mut(&id) {
                     lease.record.remaining_ttl = remaining_ttl;
                     lease.is_checkpointing = false;
+                    lease.resets_under_way -=
+                        u32::from(remaining_ttl == 0).min(lease.resets_under_way);
                     self.take_back(id, now_ns, remaining_ttl);
                 }
             }
@@ -228,11 +234,12 @@ impl Lessor {
         if !self.is_primary() {
             return Renewal::NotPrimary;
         }
-        let Some(lease) = self.leases.get(&id) else { return Renewal::Unknown };
+        let Some(lease) = self.leases.get_mut(&id) else { return Renewal::Unknown };
         if lease.expires_at_ns.is_some_and(|end| end <= now_ns) {
             return Renewal::Expiring;
         }
         if lease.record.remaining_ttl > 0 || lease.is_checkpointing {
+            lease.resets_under_way = lease.resets_under_way.saturating_add(1);
             return Renewal::ResetCheckpointFirst;
         }
         let ttl = lease.record.ttl;
@@ -264,7 +271,7 @@ impl Lessor {
                 continue;
             };
             let left = i64::try_from(left_ns.div_ceil(SECOND_NS)).unwrap_or(i64::MAX);
-            if left > 0 && left < lease.record.ttl {
+            if left > 0 && left < lease.record.ttl && lease.resets_under_way == 0 {
                 lease.is_checkpointing = true;
                 due.push((id, left));
             }

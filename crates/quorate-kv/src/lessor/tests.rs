@@ -132,6 +132,19 @@ fn a_checkpoint_on_its_way_is_taken_back_before_a_renewal() {
     assert_eq!(lessor.renew(seconds(302), 1), Renewal::Renewed { ttl: 3600 });
 }
 
+/// A checkpoint that is named between the proposal of a reset and its application comes behind it in the log. The renewal was
+/// acknowledged, and denied by what followed.
+#[test]
+fn no_checkpoint_is_named_while_one_is_being_taken_back() {
+    let mut lessor = of([(1, LeaseRecord { ttl: 3600, remaining_ttl: 3000 })]);
+    lessor.promote(0, EXTEND_NS, 1);
+    assert_eq!(lessor.renew(seconds(299), 1), Renewal::ResetCheckpointFirst);
+    assert_eq!(lessor.checkpoints(seconds(300)), []);
+    lessor.apply(seconds(301), &LeaseChange::Checkpointed { id: 1, remaining_ttl: 0 });
+    assert_eq!(lessor.renew(seconds(301), 1), Renewal::Renewed { ttl: 3600 });
+    assert_eq!(lessor.checkpoints(seconds(600)), [(1, 3301)], "they go on");
+}
+
 #[test]
 fn a_checkpoint_taken_back_begins_the_time_anew() {
     let mut lessor = of([(1, LeaseRecord { ttl: 3600, remaining_ttl: 600 })]);
