@@ -11,6 +11,7 @@ use std::{
     thread,
 };
 
+use quorate_node::{DirectoryId, MemberCard};
 use quorate_raft::NodeId;
 use tracing::{debug, warn};
 
@@ -105,9 +106,10 @@ fn introduce(
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(limits.handshake_wait))?;
     let frame = wire::read_frame_within(stream, receiver, limits.handshake_wait)?;
-    let Config { me, cluster_id, card, .. } = shared.config;
+    let Config { me, cluster_id, .. } = shared.config;
     let welcome = |verdict| {
         let version = PROTOCOL_VERSION;
+        let card = card_for(verdict, shared.config.card);
         Welcome { version, cluster_id, from: me, card, verdict }.encode()
     };
     let hello = match Hello::decode(&frame) {
@@ -135,6 +137,19 @@ fn introduce(
     receiver.limit(limits.frame_bytes_max);
     peer.kick();
     Ok(Some((hello, Arc::clone(peer))))
+}
+
+/// What is told of this member: to whoever is refused, nothing, as it would serve to pose as this member elsewhere.
+fn card_for(verdict: Verdict, card: MemberCard) -> MemberCard {
+    match verdict {
+        Verdict::Accepted => card,
+        Verdict::WrongCluster
+        | Verdict::WrongTarget
+        | Verdict::UnknownSender
+        | Verdict::WrongVersion
+        | Verdict::OtherDirectory
+        | Verdict::Unavailable => MemberCard { directory: DirectoryId(0), command_version: 0 },
+    }
 }
 
 fn refused(

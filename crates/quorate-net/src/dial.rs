@@ -70,7 +70,7 @@ pub(crate) fn keep(shared: &Arc<Shared>, node: NodeId, peer: &Arc<Peer>, lane: L
                 serve(shared, node, peer, lane, stream, receiver);
             }
             Err(error) => {
-                if matches!(error, DialError::Refused { verdict: Verdict::OtherDirectory, .. }) {
+                if let DialError::Refused { verdict: Verdict::OtherDirectory, .. } = error {
                     shared.tell(node, PeerEvent::KnowsOtherDirectory);
                 }
                 complain(&error, node, &peer.address, lane, complained);
@@ -148,10 +148,12 @@ fn welcomed(
 /// Both sides must want the connection.
 fn check(shared: &Shared, node: NodeId, welcome: &Welcome) -> Result<(), DialError> {
     let Welcome { verdict, version, cluster_id, from, card } = *welcome;
-    if verdict != Verdict::Accepted {
-        Err(DialError::Refused { verdict, from: from.0, cluster_id, version })
-    } else if from != node || cluster_id != shared.config.cluster_id {
+    let is_member = from == node && cluster_id == shared.config.cluster_id;
+    if !is_member && matches!(verdict, Verdict::Accepted | Verdict::OtherDirectory) {
+        // Whoever else answers at that address knows nothing of this member that it would have to believe.
         Err(DialError::WrongTarget(from.0))
+    } else if verdict != Verdict::Accepted {
+        Err(DialError::Refused { verdict, from: from.0, cluster_id, version })
     } else {
         match shared.admits(node, card) {
             Admission::Admitted => Ok(()),

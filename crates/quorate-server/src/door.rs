@@ -168,6 +168,10 @@ impl Handle {
     /// Whether a member with this card may be talked to: to be asked before anything is exchanged with it, in both directions.
     /// Waits for the disk when it is met for the first time.
     pub fn admits(&self, peer: NodeId, card: MemberCard) -> Admission {
+        // No member says so: taken in, it would keep all others from proposing anything.
+        if card.command_version < COMMAND_VERSION_FIRST {
+            return Admission::Unavailable;
+        }
         match self.0.door.admits(&self.0, peer, card) {
             Ok(true) => Admission::Admitted,
             Ok(false) => Admission::OtherDirectory,
@@ -189,7 +193,7 @@ impl Shared {
     pub(crate) fn tell_command_version(&self) {
         let members = self.identity.members.keys();
         let known = self.door.roster.lock().command_version(members, COMMAND_VERSION);
-        let version = known.unwrap_or(COMMAND_VERSION_FIRST);
+        let version = known.unwrap_or(COMMAND_VERSION_FIRST).max(COMMAND_VERSION_FIRST);
         self.raft.put(RaftInput::Event(NodeEvent::CommandVersion { version }));
     }
 
@@ -273,6 +277,8 @@ fn hexadecimal(digits: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, atomic::AtomicU64};
+
     use quorate_storage::vfs::{CrashStyle, Faults, MemoryVfs};
 
     use super::*;
@@ -293,6 +299,16 @@ mod tests {
         let mut roster = door.roster.lock();
         roster.meet(TWO, card);
         write(vfs, Path::new("data"), &roster)
+    }
+
+    /// Taken in, it once kept every other member from proposing anything.
+    #[test]
+    fn nobody_is_met_who_can_apply_nothing() {
+        let (vfs, now) = (Arc::new(MemoryVfs::new()), Arc::new(AtomicU64::new(1)));
+        let server = crate::testing::started(&vfs, &now, ServerConfig::default());
+        let card = MemberCard { command_version: 0, ..card(5) };
+        assert_eq!(server.handle.admits(TWO, card), Admission::Unavailable);
+        assert_eq!(server.handle.0.door.roster.lock().judge(TWO, card), Acquaintance::New);
     }
 
     #[test]
