@@ -226,7 +226,7 @@ def job_quake(options):
     breakable = (options.breakable or build_breakable()).resolve()
     seconds = options.quake_seconds
     common = [program, "--seed", options.quake_seed, "--port", options.port + 60, "--report"]
-    three = [*common, BUILD / "quake" / "three", "--binary", options.binary, "--seconds", seconds]
+    three = [*common, BUILD / "quake" / "three", "--binary", options.binary, "--seconds", seconds, "--wipe"]
     yield "quake/three", quake(three, 3 * seconds)[0] == 0
     few = ["--seconds", seconds // 4, "--ops", 200 * seconds, "--faults", seconds // 8]
     five = [*common, BUILD / "quake" / "five", "--binary", breakable, "--members", 5, "--power-cut", *few]

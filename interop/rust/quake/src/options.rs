@@ -11,7 +11,7 @@ pub const USAGE: &str = "usage: quake --binary QUORATE [--members 3|5] [--seed N
 
 Runs real members under real clients, breaks what can be broken, and judges what the clients saw. The run ends after --seconds, once
 --ops requests were answered or not and --faults faults are over; a machine that needs three times as long has failed.
---wipe lets members start with an empty directory, too: only for a server that refuses such a member.
+--wipe lets members start with an empty directory, too: one that is let in may vote again where it has voted, and loses data.
 --power-cut and --break need a server that was built with the feature `breakable`. A broken server has to be convicted: it is run with
 one seed after the other until it is, for two minutes; then the end is 1, and 0 if it never was.";
 
