@@ -96,6 +96,21 @@ impl Snapshots {
         }
     }
 
+    /// A transfer is under way from now on, and no earlier one to its receiver: the node has forgotten the order of that one, and
+    /// would take how it ended for the end of this one. So nobody is told. Orders of several terms may begin in any order; says
+    /// whether this one is the newest.
+    fn push(&self, transfer: u64, sending: Sending) -> bool {
+        let mut outgoing = self.outgoing.lock();
+        let SnapshotOrder { to, term, .. } = sending.order;
+        let mut others = outgoing.values().map(|other| &other.order);
+        if others.any(|other| other.to == to && other.term > term) {
+            return false;
+        }
+        outgoing.retain(|_, other| other.order.to != to);
+        outgoing.insert(transfer, sending);
+        true
+    }
+
     /// A receiver tells how far it is; blocks while the next chunks are read.
     pub(crate) fn take_ack(
         shared: &Shared,
@@ -208,9 +223,11 @@ fn begin(shared: &Shared, order: SnapshotOrder) {
             return tell_sent(shared, order.to, None);
         }
     };
-    tracing::info!(to, last = %sending.snapshot.last, "sending a snapshot");
-    shared.snapshots.outgoing.lock().insert(transfer, sending);
-    Snapshots::step(shared, transfer, |sending| sending.fill_window(shared));
+    let last = sending.snapshot.last;
+    if shared.snapshots.push(transfer, sending) {
+        tracing::info!(to, %last, "sending a snapshot");
+        Snapshots::step(shared, transfer, |sending| sending.fill_window(shared));
+    }
 }
 
 fn tell_sent(shared: &Shared, to: NodeId, snapshot: Option<SnapshotMeta>) {
@@ -334,5 +351,50 @@ impl Sending {
             }
         }
         Ok(Going::On)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_storage::vfs::MemoryVfs;
+
+    use super::*;
+    use crate::{ServerConfig, testing};
+
+    const FOLLOWER: NodeId = NodeId(2);
+
+    fn order(to: NodeId, term: u64) -> SnapshotOrder {
+        SnapshotOrder { group: GROUP, to, term: Term(term) }
+    }
+
+    fn server() -> Arc<Shared> {
+        let (vfs, now) = (Arc::new(MemoryVfs::new()), Arc::new(AtomicU64::new(1)));
+        let server = testing::started(&vfs, &now, ServerConfig::default());
+        Arc::clone(&server.handle.0)
+    }
+
+    fn under_way(shared: &Shared) -> Vec<(NodeId, u64)> {
+        let outgoing = shared.snapshots.outgoing.lock();
+        outgoing.values().map(|sending| (sending.order.to, sending.order.term.0)).collect()
+    }
+
+    /// A leader that lost and won an election went on with what it had sent before: the receiver refused it, and the node took
+    /// that for the end of the one it had ordered since.
+    #[test]
+    fn a_new_transfer_takes_the_place_of_an_older_one_and_is_not_ended_with_it() {
+        let shared = server();
+        begin(&shared, order(FOLLOWER, 1));
+        begin(&shared, order(NodeId(3), 1));
+        let older = *shared.snapshots.outgoing.lock().keys().next().unwrap();
+        begin(&shared, order(FOLLOWER, 3));
+        assert_eq!(under_way(&shared), [(NodeId(3), 1), (FOLLOWER, 3)]);
+        begin(&shared, order(FOLLOWER, 2));
+        assert_eq!(under_way(&shared), [(NodeId(3), 1), (FOLLOWER, 3)], "of an earlier term");
+        let told = shared.raft.len();
+        Snapshots::take_ack(&shared, FOLLOWER, older, SnapshotProgress::Refused);
+        assert_eq!(shared.raft.len(), told, "nobody ordered it any more");
+        let newer = *shared.snapshots.outgoing.lock().keys().last().unwrap();
+        Snapshots::take_ack(&shared, FOLLOWER, newer, SnapshotProgress::Refused);
+        assert_eq!((under_way(&shared), shared.raft.len()), (vec![(NodeId(3), 1)], told + 1));
     }
 }
