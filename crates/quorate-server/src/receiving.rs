@@ -9,6 +9,7 @@
 //! | somebody of a term that is not known here yet | nothing: he sends it again, and by then it may be |
 //! | the leader, of the transfer under way | its next chunk is written |
 //! | the leader, the first chunk of a later transfer | that one begins, the one under way is dropped |
+//! | the leader, another chunk of a later transfer | the first one is asked for: this side has lost it, and the sender, who sends no other before that one is here, begins a new transfer |
 //! | the leader, of an earlier transfer, or telling another end of the snapshot | refused |
 //!
 //! A snapshot is as large as its sender says, up to [`SNAPSHOT_QUOTAS_MAX`] times the quota. When the last chunk is there, the

@@ -298,6 +298,8 @@ impl Sending {
         match progress {
             SnapshotProgress::Done => return Ok(Going::Done),
             SnapshotProgress::Refused => anyhow::bail!("the receiver refused it"),
+            // It was sent a later chunk, so it had the first one when that was sent: this is no answer that was overtaken.
+            SnapshotProgress::Expect(0) => anyhow::bail!("the receiver has lost what it had"),
             // Nobody has what was not sent.
             SnapshotProgress::Expect(next)
                 if next > self.acked && next <= self.writer.next_sequence() =>
@@ -326,8 +328,14 @@ impl Sending {
         self.fill_window(shared)
     }
 
+    /// How many chunks may be under way. The first one goes alone: whoever is sent another one and knows of no transfer has
+    /// started again since, and can say so at once.
+    fn window(&self) -> u64 {
+        if self.acked == 0 { 1 } else { self.pace.window() }
+    }
+
     fn fill_window(&mut self, shared: &Shared) -> Outcome {
-        while !self.ended && self.writer.next_sequence() < self.acked + self.pace.window() {
+        while !self.ended && self.writer.next_sequence() < self.acked + self.window() {
             let number = self.writer.next_sequence();
             let Some(chunk) = self.writer.next_chunk()? else {
                 self.ended = true;

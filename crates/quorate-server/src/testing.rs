@@ -188,6 +188,12 @@ impl Cluster {
         self.members = (0..self.configs.len()).map(|number| self.start(number)).collect();
     }
 
+    /// One process dies and starts again. What its disk has not synced is gone.
+    pub(crate) fn crash(&mut self, number: usize) {
+        self.disks[number].crash(CrashStyle::LoseAll, 0);
+        self.members[number] = self.start(number);
+    }
+
     fn start(&self, number: usize) -> Started {
         let config = self.configs[number].clone();
         let me = Identity::of(&config).unwrap().me;
