@@ -6,7 +6,7 @@
 //! | Who sends | What happens |
 //! |---|---|
 //! | somebody of an earlier term, or who does not lead this one | refused: he is deposed, and shall stop |
-//! | somebody of a term that is not known here yet | nothing: he sends it again, and by then it may be |
+//! | somebody of a term that is not known here yet, or whose leader is not known | nothing: he sends it again, and by then it may be |
 //! | the leader, of the transfer under way | its next chunk is written |
 //! | the leader, the first chunk of a later transfer | that one begins, the one under way is dropped |
 //! | the leader, another chunk of a later transfer | the first one is asked for: this side has lost it, and the sender, who sends no other before that one is here, begins a new transfer |
@@ -88,11 +88,15 @@ impl Incoming {
 
     fn decide(&self, chunk: &ReceivedChunk, (term, leader): (Term, Option<NodeId>)) -> Decision {
         let refused = Decision::Answer(SnapshotProgress::Refused);
-        if chunk.term > term {
-            return Decision::Ignore;
-        }
-        if chunk.term < term || leader != Some(chunk.from) {
+        if chunk.term < term {
             return refused;
+        }
+        match leader {
+            _ if chunk.term > term => return Decision::Ignore,
+            // Whoever leads the term: a silence made this side ask for an election, and may have ended.
+            None => return Decision::Ignore,
+            Some(leader) if leader != chunk.from => return refused,
+            Some(_) => {}
         }
         let (new, first) = (Head::of(chunk), chunk.number == 0);
         match self {
@@ -221,6 +225,19 @@ mod tests {
             let expect = Decision::Answer(SnapshotProgress::Expect(0));
             assert_eq!(decide(&incoming, &chunk(1, 5, 8, 1)), expect);
         }
+    }
+
+    /// It was refused once, which ended a transfer that had nearly arrived.
+    #[test]
+    fn a_chunk_waits_while_the_leader_of_its_term_is_not_known() {
+        let incoming = receiving(&chunk(1, 5, 7, 0));
+        for (term, number) in [(5, 0), (5, 3), (6, 3)] {
+            let decided = incoming.decide(&chunk(1, term, 7, number), (Term(5), None));
+            assert_eq!(decided, Decision::Ignore);
+        }
+        let deposed = incoming.decide(&chunk(1, 4, 7, 3), (Term(5), None));
+        assert_eq!(deposed, Decision::Answer(SnapshotProgress::Refused));
+        assert_eq!(decide(&incoming, &chunk(1, 5, 7, 3)), Decision::Take, "known again");
     }
 
     #[test]
