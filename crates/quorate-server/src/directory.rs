@@ -9,7 +9,8 @@
 //!
 //! `identity` is written last, when log and state are durable, so where it stands, they stood. A directory that has it and lacks one
 //! of them has lost what its member promised: a new log would vote again in terms in which it has voted, and that is refused. A
-//! directory that lacks it and whose log holds anything has lost it, and is refused as well. Byte for byte: `docs/formats/identity.md`.
+//! directory that lacks it and whose log holds anything has lost it, and is refused as well, and so is one whose `members` names
+//! others: nobody is met before `identity` is durable. Byte for byte: `docs/formats/identity.md`.
 
 use std::{
     collections::BTreeMap,
@@ -28,6 +29,27 @@ const DRAFT_FILE: &str = "identity.new";
 const VERSION_LINE: &str = "quorate-identity 2";
 /// No identity is longer, in bytes.
 const IDENTITY_BYTES_MAX: u64 = 1 << 20;
+
+/// What tells of a directory without `identity` that it is not new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Used {
+    /// Its log or its state holds something.
+    Entries,
+    /// Both are empty, and it has met others, whom it may have promised something.
+    Met,
+}
+
+impl Used {
+    fn told(self) -> &'static str {
+        match self {
+            Self::Entries => "the log beside it holds a member's entries: restore the file",
+            Self::Met => {
+                "the file members beside it names others that this directory has met, so what wal/ and state/ held is lost as \
+                 well: restore all three as they were"
+            }
+        }
+    }
+}
 
 /// A data directory, looked at before anything in it is opened.
 #[derive(Debug)]
@@ -76,20 +98,22 @@ impl<'a> DataDir<'a> {
         identity
     }
 
-    /// Log and state are open and durable; `is_empty`: they hold nothing. The directory is `identity`'s from now on.
+    /// Log and state are open and durable; what in the directory was `used` before, if anything. It is `identity`'s from now on.
     ///
     /// # Errors
-    /// They hold something, and nobody knows whose; those of the disk.
-    pub(crate) fn claim(self, identity: &Identity, is_empty: bool) -> anyhow::Result<()> {
+    /// It was used, and nobody knows by whom; those of the disk.
+    pub(crate) fn claim(self, identity: &Identity, used: Option<Used>) -> anyhow::Result<()> {
         if self.remembered.is_some() {
             return Ok(());
         }
         let path = self.dir.join(IDENTITY_FILE);
-        anyhow::ensure!(
-            is_empty,
-            "{} is missing, but the log beside it holds a member's entries: restore the file, or remove the directory and replace the member",
-            path.display()
-        );
+        if let Some(used) = used {
+            anyhow::bail!(
+                "{} is missing, but {}, or remove the directory and replace the member",
+                path.display(),
+                used.told()
+            );
+        }
         self.write(&encode(identity)).with_context(|| format!("write {}", path.display()))
     }
 
@@ -232,7 +256,7 @@ mod tests {
         let found = DataDir::open(&vfs, dir()).unwrap();
         vfs.put(&dir().join("wal/0000000000000001.wal"), b"log");
         vfs.put(&dir().join("state/state"), b"state");
-        found.claim(identity, true).unwrap();
+        found.claim(identity, None).unwrap();
         vfs
     }
 
@@ -248,7 +272,7 @@ mod tests {
             let found = DataDir::open(&vfs, dir()).unwrap();
             let shown = found.identity(other, "a");
             assert_eq!(shown, one);
-            found.claim(&shown, false).unwrap();
+            found.claim(&shown, Some(Used::Entries)).unwrap();
         }
         let renamed = DataDir::open(&vfs, dir()).unwrap().identity(one.clone(), "new name");
         assert_eq!(renamed.members[&one.me].name, "new name");
@@ -269,9 +293,15 @@ mod tests {
         assert!(without(&[&state]).contains("state/ in it is missing"));
         assert!(without(&[&log, &state]).contains("wal/ and state/ in it is missing"));
         vfs.remove(&dir().join(IDENTITY_FILE)).unwrap();
-        let found = DataDir::open(&vfs, dir()).unwrap();
-        let error = found.claim(&identity(&["a", "b"], "a"), false).unwrap_err().to_string();
-        assert!(error.contains("identity is missing"), "{error}");
+        for (used, told) in [
+            (Used::Entries, "holds a member's entries"),
+            (Used::Met, "wal/ and state/ held is lost"),
+        ] {
+            let found = DataDir::open(&vfs, dir()).unwrap();
+            let error = found.claim(&identity(&["a", "b"], "a"), Some(used)).unwrap_err();
+            let error = error.to_string();
+            assert!(error.contains("identity is missing") && error.contains(told), "{error}");
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Numbers are sixteen hexadecimal digits (the sum: eight). The file is written whole, under another name, and takes its
-//! name when it is durable. It is there before the log holds anything, so a directory with a log and without it has lost it.
+//! name when it is durable. It is there before the log holds anything, so a directory with a log and without it has lost it; and
+//! nobody is met before the file `identity` is there, so a directory that has met others and lacks that one was used.
 //!
 //! What it knows itself it proposes to the group; what the group agreed on it learns from the state machine.
 
@@ -103,6 +104,11 @@ impl Door {
     /// What this member says of itself.
     pub(crate) fn card(&self) -> MemberCard {
         MemberCard { directory: self.directory, command_version: COMMAND_VERSION }
+    }
+
+    /// Whether this directory has ever met another member.
+    pub(crate) fn has_met(&self) -> bool {
+        self.roster.lock().met().next().is_some()
     }
 
     /// Whether `peer` may be talked to; if it is met for the first time, it is remembered when this returns.

@@ -17,7 +17,7 @@ use crate::{
     backend::Handle,
     bugs::Bug,
     clock::nanoseconds,
-    directory::DataDir,
+    directory::{DataDir, Used},
     door::{AlreadyBootstrapped, Door},
     hashes::CompactionHashes,
     inbox::Inbox,
@@ -80,7 +80,9 @@ pub fn start(
         config.data_dir.display(),
         applied.index
     );
-    directory.claim(&identity, group.is_none() && applied.index == 0)?;
+    let has_entries = group.is_some() || applied.index > 0;
+    let has_met = door.has_met().then_some(Used::Met);
+    directory.claim(&identity, if has_entries { Some(Used::Entries) } else { has_met })?;
     let start = GroupStart {
         group: GROUP,
         log: group.unwrap_or_default(),

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     io,
+    path::Path,
     pin::pin,
     sync::{
         Arc,
@@ -192,6 +193,18 @@ impl Cluster {
     pub(crate) fn crash(&mut self, number: usize) {
         self.disks[number].crash(CrashStyle::LoseAll, 0);
         self.members[number] = self.start(number);
+    }
+
+    /// Starts a member alone from a copy of its disk that lacks these parts of the data directory.
+    pub(crate) fn start_without(&self, number: usize, gone: &[&str]) -> anyhow::Result<Started> {
+        let (disk, config) = (&self.disks[number], self.configs[number].clone());
+        let copy = disk.crashed_copy(CrashStyle::KeepAll, 0);
+        let is_gone =
+            |path: &Path| gone.iter().any(|part| path.starts_with(config.data_dir.join(part)));
+        for (path, _) in copy.files().iter().filter(|(path, _)| is_gone(path)) {
+            copy.remove(path)?;
+        }
+        try_start(Arc::new(copy), &self.now, config)
     }
 
     fn start(&self, number: usize) -> Started {
