@@ -5,6 +5,9 @@
 //! often, and a few at a time, so that the threads look at their sockets in between and the log and the state machine
 //! have a processor. There is no thread to be left behind: a client that goes drops its request, and with it the work.
 //!
+//! A place in the line is kept only by who is going to be asked again: a turn that was given to a stream whose client takes
+//! nothing would be lost to all others. So a stream [leaves](Turns::leave) the line while its client is sent something.
+//!
 //! What the first slice ends is answered at once, without a turn. That is nearly everything.
 //!
 //! Left out: cutting the sorting of many keys into slices, and one large deletion, which the state machine does whole.
@@ -222,6 +225,13 @@ fn pass_on(turn: Permit) -> Option<Permit> {
     None
 }
 
+/// A stream that is asked only as its client takes what it gave.
+pub(crate) trait Paced {
+    /// Something of it is being sent. Until its client took that, this stream is not asked, whomever it woke: it must not
+    /// keep what others wait for.
+    fn sending(&mut self) {}
+}
+
 /// A stream's way to its turns.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
@@ -254,6 +264,11 @@ impl Turns {
                 Poll::Pending
             }
         }
+    }
+
+    /// Leaves the line, and gives a turn back that came meanwhile: whoever is asked no more would keep it for ever.
+    pub(crate) fn leave(&mut self) {
+        self.asked = None;
     }
 
     /// The slice is done.

@@ -6,8 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Body;
 use prost::Message;
-use quorate_proto::health::HealthCheckResponse;
-use tokio_stream::{Stream, StreamExt};
+use tokio_stream::Stream;
 use tonic::{Code, Status};
 
 use super::{
@@ -30,7 +29,7 @@ use crate::{
         maintenance, range_stream, snapshot,
         watch::WatchSession,
     },
-    long_work::Roomy,
+    long_work::{Paced, Roomy},
 };
 
 /// Answers a gRPC call.
@@ -204,7 +203,7 @@ where
             Method::HealthList => done(front, method, &health::list(&self.message().await?)),
             Method::HealthWatch => {
                 let changes = health::watch(&self.message().await?);
-                stream(front, method, changes.map(Ok::<HealthCheckResponse, Status>), guard)
+                stream(front, method, changes, guard)
             }
             Method::InspectRaft => {
                 done(front, method, &inspect::raft(front, self.message().await?).await?)
@@ -268,7 +267,7 @@ fn stream<B, S, M, E>(
 ) -> ReplyBody
 where
     B: Backend,
-    S: Stream<Item = Result<M, E>> + Send + Unpin + 'static,
+    S: Stream<Item = Result<M, E>> + Paced + Send + Unpin + 'static,
     M: Message + 'static,
     E: Into<Status> + 'static,
 {

@@ -26,6 +26,7 @@ use crate::{
     fair::Permit,
     front::Front,
     handle::stall::StallGuard,
+    long_work::Paced,
 };
 
 /// Messages that are ready are put into one frame until it has this size.
@@ -190,7 +191,7 @@ where
 impl<B, S, M, E> Body for Streamed<B, S>
 where
     B: Backend,
-    S: Stream<Item = Result<M, E>> + Send + Unpin,
+    S: Stream<Item = Result<M, E>> + Paced + Send + Unpin,
     M: Message + 'static,
     E: Into<Status>,
 {
@@ -214,6 +215,8 @@ where
             this.gather(cx);
         }
         if let Some(piece) = this.made.pop() {
+            // Gathering may have ended by asking for one message too many.
+            this.messages.sending();
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         match this.ended.take() {

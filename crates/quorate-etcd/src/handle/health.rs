@@ -14,6 +14,8 @@ use quorate_proto::health::{
 };
 use tokio_stream::Stream;
 
+use crate::{backend::ServerError, long_work::Paced};
+
 /// Whether a service serves; `None` for one that is not known.
 pub fn check(request: &HealthCheckRequest) -> Option<HealthCheckResponse> {
     let status = ServingStatus::Serving.into();
@@ -38,10 +40,12 @@ pub struct HealthChanges {
     next: Option<HealthCheckResponse>,
 }
 
+impl Paced for HealthChanges {}
+
 impl Stream for HealthChanges {
-    type Item = HealthCheckResponse;
+    type Item = Result<HealthCheckResponse, ServerError>;
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.next.take().map_or(Poll::Pending, |status| Poll::Ready(Some(status)))
+        self.next.take().map_or(Poll::Pending, |status| Poll::Ready(Some(Ok(status))))
     }
 }

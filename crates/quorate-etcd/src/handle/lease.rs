@@ -19,6 +19,7 @@ use tokio_stream::Stream;
 use crate::{
     backend::{Backend, ServerError},
     front::{Front, proposed},
+    long_work::Paced,
 };
 
 /// The time to live told for a lease that is not there.
@@ -163,6 +164,9 @@ where
         ids
     }
 }
+
+/// What it waits for is nobody else's.
+impl<B: Backend, R, E> Paced for KeepAlives<B, R, E> {}
 
 impl<B, R, E> Stream for KeepAlives<B, R, E>
 where

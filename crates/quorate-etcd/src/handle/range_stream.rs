@@ -15,7 +15,7 @@ use crate::{
     backend::{Backend, ServerError},
     fair::Permit,
     front::Front,
-    long_work::Turns,
+    long_work::{Paced, Turns},
 };
 
 /// What a piece grows towards. Large enough that its framing costs nothing, small enough for many streams at once.
@@ -57,6 +57,12 @@ pub struct RangeChunks<B> {
     pieces: RangeStream,
     turns: Turns,
     _open: Permit,
+}
+
+impl<B> Paced for RangeChunks<B> {
+    fn sending(&mut self) {
+        self.turns.leave();
+    }
 }
 
 impl<B: Backend> Stream for RangeChunks<B> {

@@ -27,7 +27,7 @@ use crate::{
     backend::{Backend, ServerError, SnapshotStream},
     fair::Permit,
     front::Front,
-    long_work::Turns,
+    long_work::{Paced, Turns},
 };
 
 /// Bytes in each piece but the last. Source: etcd's `snapshotSendBufferSize`.
@@ -71,6 +71,12 @@ pub struct SnapshotPieces<B> {
     cutter: Cutter,
     turns: Turns,
     _open: Permit,
+}
+
+impl<B> Paced for SnapshotPieces<B> {
+    fn sending(&mut self) {
+        self.turns.leave();
+    }
 }
 
 impl<B: Backend> Stream for SnapshotPieces<B> {

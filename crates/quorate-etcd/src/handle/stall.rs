@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 use tokio_stream::Stream;
 
-use crate::backend::ServerError;
+use crate::{backend::ServerError, long_work::Paced};
 
 /// What a client is told that took nothing for too long.
 const STALLED: &str = "the client took nothing of the stream for too long";
@@ -33,9 +33,10 @@ pub struct StallGuard<S> {
 struct State<S> {
     /// `None` once it was taken away.
     source: Option<S>,
-    /// How often it gave something.
+    /// How often it gave something, or a piece of that went to the client.
     given: u64,
-    /// What it gave last was taken, and it was asked for more: whoever is slow, it is not the client.
+    /// What it gave last was taken, and it was asked for more: whoever is slow, it is not the client. It may have been
+    /// asked before that, too, which says nothing of the client.
     asked: bool,
     told: bool,
 }
@@ -64,6 +65,12 @@ impl<S: Send + 'static> StallGuard<S> {
 }
 
 impl<S> State<S> {
+    /// The client has something to take.
+    fn gave(&mut self) {
+        self.given += 1;
+        self.asked = false;
+    }
+
     /// Takes the source away when nothing was asked since the last look, which saw `seen`.
     fn take_if_stalled(&mut self, seen: &mut u64) -> Option<S> {
         let before = std::mem::replace(seen, self.given);
@@ -75,6 +82,16 @@ impl<S> Drop for StallGuard<S> {
     fn drop(&mut self) {
         if let Some(watch) = &self.watch {
             watch.abort();
+        }
+    }
+}
+
+impl<S: Paced> Paced for StallGuard<S> {
+    fn sending(&mut self) {
+        let mut state = self.state.lock();
+        state.gave();
+        if let Some(source) = &mut state.source {
+            source.sending();
         }
     }
 }
@@ -94,8 +111,7 @@ where
         };
         let next = Pin::new(source).poll_next(cx);
         if next.is_ready() {
-            state.given += 1;
-            state.asked = false;
+            state.gave();
         }
         next
     }
@@ -126,6 +142,8 @@ mod tests {
         }
     }
 
+    impl Paced for Numbers {}
+
     fn poll(stream: &mut StallGuard<Numbers>) -> Poll<Option<Result<(), ServerError>>> {
         Pin::new(stream).poll_next(&mut Context::from_waker(Waker::noop()))
     }
@@ -153,5 +171,20 @@ mod tests {
         assert_eq!(Arc::strong_count(&held), 1);
         assert!(matches!(poll(&mut stream), Poll::Ready(Some(Err(_)))));
         assert!(matches!(poll(&mut stream), Poll::Ready(None)));
+    }
+
+    /// What it gave is sent only after it was asked for more in vain.
+    #[test]
+    fn to_be_asked_before_the_client_took_anything_counts_for_nothing() {
+        let held = Arc::new(());
+        let source = Numbers { _held: Arc::clone(&held), gives: false };
+        let mut stream = StallGuard::new(source, Duration::MAX);
+        assert!(poll(&mut stream).is_pending());
+        stream.sending();
+        let mut seen = u64::MAX;
+        for left in [2, 1] {
+            drop(stream.state.lock().take_if_stalled(&mut seen));
+            assert_eq!(Arc::strong_count(&held), left);
+        }
     }
 }

@@ -23,7 +23,7 @@ use tokio_stream::Stream;
 use crate::{
     backend::{Backend, ServerError},
     front::Front,
-    long_work::{Turns, give_way},
+    long_work::{Paced, Turns, give_way},
     watches::WakeSlot,
 };
 
@@ -194,6 +194,12 @@ where
     }
 }
 
+impl<B: Backend, R> Paced for WatchSession<B, R> {
+    fn sending(&mut self) {
+        self.turns.leave();
+    }
+}
+
 impl<B, R, E> Stream for WatchSession<B, R>
 where
     B: Backend,
@@ -213,10 +219,14 @@ where
         };
         let due = this.progress_due(cx);
         this.woken |= asked || due || this.slot.take(cx);
+        let reads_history = this.stream.as_ref().is_some_and(WatchStream::reads_history);
+        if !reads_history {
+            // The watch that waited for a turn may have been canceled.
+            this.turns.leave();
+        }
         if !(this.woken || this.has_more()) {
             return Poll::Pending;
         }
-        let reads_history = this.stream.as_ref().is_some_and(WatchStream::reads_history);
         let turn =
             if reads_history { Some(ready!(this.turns.poll(&this.front, cx))) } else { None };
         this.woken = false;

@@ -19,4 +19,5 @@ mod limits;
 mod maintenance;
 mod raw;
 mod server;
+mod stalled;
 mod watch;

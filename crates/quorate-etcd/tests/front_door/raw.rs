@@ -71,16 +71,22 @@ pub(crate) enum End {
     Closed,
 }
 
-/// A connection that has said its greeting, with room for all that may come.
+/// A connection that has said its greeting.
 pub(crate) struct Connection(TcpStream);
 
 impl Connection {
+    /// With room for all that may come.
     pub(crate) fn open(address: SocketAddr) -> Self {
+        Self::with_room(address, 0x7fff_ffff)
+    }
+
+    /// With room for `bytes` of each answer.
+    pub(crate) fn with_room(address: SocketAddr, bytes: u32) -> Self {
         let mut stream = TcpStream::connect(address).unwrap();
         // Only a server that never answers is waited for so long.
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-        let window = [0, 4, 0x7f, 0xff, 0xff, 0xff];
+        let window = [&[0, 4], &bytes.to_be_bytes()[..]].concat();
         stream.write_all(&frame(SETTINGS, 0, 0, &window)).unwrap();
         stream.write_all(&frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0, 0, 0])).unwrap();
         Self(stream)
@@ -88,6 +94,19 @@ impl Connection {
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).unwrap();
+    }
+
+    /// Reads until the head of an answer is there.
+    pub(crate) fn head(&mut self) {
+        loop {
+            let mut head = [0; 9];
+            self.0.read_exact(&mut head).unwrap();
+            let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            self.0.read_exact(&mut vec![0; len]).unwrap();
+            if head[3] == HEADERS {
+                return;
+            }
+        }
     }
 
     /// Reads until call `stream` has ended.
