@@ -18,6 +18,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
 
 use anyhow::Context;
@@ -58,13 +59,17 @@ impl AlreadyBootstrapped {
     }
 }
 
-/// What this member knows of the others' directories, and its own.
+/// What this member knows of the others' directories, and its own. The Raft thread and the apply thread ask it, so nothing that
+/// they need is held while the disk is waited for.
 #[derive(Debug)]
 pub(crate) struct Door {
     directory: DirectoryId,
+    /// Held for a look or a change, never for the disk.
     roster: Mutex<Roster>,
+    /// The file is being written; who has it takes `roster` as well, and never the other way round.
+    writing: Mutex<()>,
     /// A proposal of what is not agreed on is under way.
-    proposing: Mutex<bool>,
+    proposing: AtomicBool,
 }
 
 impl Door {
@@ -98,7 +103,8 @@ impl Door {
             Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
         };
         let (directory, roster) = (roster.own(), Mutex::new(roster));
-        Ok(Self { directory, roster, proposing: Mutex::default() })
+        let (writing, proposing) = (Mutex::default(), AtomicBool::default());
+        Ok(Self { directory, roster, writing, proposing })
     }
 
     /// What this member says of itself.
@@ -113,29 +119,37 @@ impl Door {
 
     /// Whether `peer` may be talked to; if it is met for the first time, it is remembered when this returns.
     fn admits(&self, shared: &Shared, peer: NodeId, card: MemberCard) -> anyhow::Result<bool> {
-        let mut roster = self.roster.lock();
-        match roster.judge(peer, card) {
-            Acquaintance::Known => {}
-            Acquaintance::Other if shared.makes(Bug::WipedReadmitted) => {}
-            Acquaintance::Other => return Ok(false),
-            Acquaintance::New => {
-                let mut met = roster.clone();
-                met.meet(peer, card);
-                let dir = &shared.config.data_dir;
-                write(&*shared.vfs, dir, &met)
-                    .with_context(|| format!("write {}", dir.join(FILE).display()))?;
-                *roster = met;
-                drop(roster);
-                shared.tell_command_version();
-                tracing::info!(
-                    peer = format!("{:x}", peer.0),
-                    directory = format!("{:x}", card.directory.0),
-                    command_version = card.command_version,
-                    "a member was met"
-                );
-            }
+        let judged = self.roster.lock().judge(peer, card);
+        verdict(shared, judged).map_or_else(|| self.remember(shared, peer, card), Ok)
+    }
+
+    /// Writes down that this one was met, one at a time; the others are asked meanwhile, however long it takes. Whether it may be
+    /// talked to by what is known afterwards.
+    fn remember(&self, shared: &Shared, peer: NodeId, card: MemberCard) -> anyhow::Result<bool> {
+        let writing = self.writing.lock();
+        let mut met = self.roster.lock().clone();
+        if let Some(verdict) = verdict(shared, met.judge(peer, card)) {
+            return Ok(verdict);
         }
-        Ok(true)
+        met.meet(peer, card);
+        let dir = &shared.config.data_dir;
+        write(&*shared.vfs, dir, &met)
+            .with_context(|| format!("write {}", dir.join(FILE).display()))?;
+        let judged = {
+            let mut roster = self.roster.lock();
+            // Not `met`: the group may have agreed on something since.
+            roster.meet(peer, card);
+            roster.judge(peer, card)
+        };
+        drop(writing);
+        shared.tell_command_version();
+        tracing::info!(
+            peer = format!("{:x}", peer.0),
+            directory = format!("{:x}", card.directory.0),
+            command_version = card.command_version,
+            "a member was met"
+        );
+        Ok(verdict(shared, judged).unwrap_or_default())
     }
 
     /// Takes in what the group agreed on. Whether it knows this member from another directory.
@@ -146,12 +160,10 @@ impl Door {
 
     /// What to propose now: nothing while a proposal is under way, until [`Door::proposed`].
     pub(crate) fn to_propose(&self) -> Option<MemberDirectories> {
-        let mut proposing = self.proposing.lock();
         let unagreed = self.roster.lock().unagreed();
-        if *proposing || unagreed.is_empty() {
+        if unagreed.is_empty() || self.proposing.swap(true, SeqCst) {
             return None;
         }
-        *proposing = true;
         let members = unagreed.into_iter().map(|(member, directory)| MemberDirectory {
             member: member.0,
             directory: directory.0,
@@ -161,7 +173,16 @@ impl Door {
 
     /// A proposal has its answer.
     pub(crate) fn proposed(&self) {
-        *self.proposing.lock() = false;
+        self.proposing.store(false, SeqCst);
+    }
+}
+
+/// Whether a member may be talked to. `None`: when it is remembered.
+fn verdict(shared: &Shared, judged: Acquaintance) -> Option<bool> {
+    match judged {
+        Acquaintance::Known => Some(true),
+        Acquaintance::Other => Some(shared.makes(Bug::WipedReadmitted)),
+        Acquaintance::New => None,
     }
 }
 
@@ -283,11 +304,12 @@ fn hexadecimal(digits: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, atomic::AtomicU64};
+    use std::sync::{Arc, OnceLock, atomic::AtomicU64};
 
-    use quorate_storage::vfs::{CrashStyle, Faults, MemoryVfs};
+    use quorate_storage::vfs::{CrashStyle, Faults, MemoryVfs, VfsFile, VfsLock};
 
     use super::*;
+    use crate::testing;
 
     const ME: NodeId = NodeId(0xa);
     const TWO: NodeId = NodeId(0xb);
@@ -311,7 +333,7 @@ mod tests {
     #[test]
     fn nobody_is_met_who_can_apply_nothing() {
         let (vfs, now) = (Arc::new(MemoryVfs::new()), Arc::new(AtomicU64::new(1)));
-        let server = crate::testing::started(&vfs, &now, ServerConfig::default());
+        let server = testing::started(&vfs, &now, ServerConfig::default());
         let card = MemberCard { command_version: 0, ..card(5) };
         assert_eq!(server.handle.admits(TWO, card), Admission::Unavailable);
         assert_eq!(server.handle.0.door.roster.lock().judge(TWO, card), Acquaintance::New);
@@ -361,5 +383,73 @@ mod tests {
         }
         let other = Door::open(&vfs, Path::new("data"), TWO, false, || 1).unwrap_err();
         assert!(format!("{other:#}").contains("is member a's"), "{other:#}");
+    }
+
+    /// A disk that asks at each call, once there is somebody to ask, whether the roster is free.
+    #[derive(Debug, Default)]
+    struct AskingVfs {
+        disk: MemoryVfs,
+        asked: OnceLock<Handle>,
+        answers: Mutex<Vec<bool>>,
+    }
+
+    impl AskingVfs {
+        fn ask(&self) -> &MemoryVfs {
+            if let Some(handle) = self.asked.get() {
+                self.answers.lock().push(handle.0.door.roster.try_lock().is_some());
+            }
+            &self.disk
+        }
+    }
+
+    impl Vfs for AskingVfs {
+        fn open(&self, path: &Path, open: Open) -> io::Result<Box<dyn VfsFile>> {
+            self.ask().open(path, open)
+        }
+
+        fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+            self.ask().create_dir_all(dir)
+        }
+
+        fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+            self.ask().list(dir)
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.ask().rename(from, to)
+        }
+
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            self.ask().remove(path)
+        }
+
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            self.ask().sync_dir(dir)
+        }
+
+        fn random(&self) -> io::Result<u64> {
+            self.disk.random()
+        }
+
+        fn lock(&self, path: &Path) -> io::Result<Box<dyn VfsLock>> {
+            self.disk.lock(path)
+        }
+    }
+
+    /// The thread that tells the door of an answered proposal is the Raft thread.
+    #[test]
+    fn nobody_waits_for_the_disk_while_a_member_is_remembered() {
+        let (vfs, now) = (Arc::new(AskingVfs::default()), Arc::new(AtomicU64::new(1)));
+        let server = testing::try_start(vfs.clone(), &now, ServerConfig::default()).unwrap();
+        vfs.asked.set(server.handle.clone()).unwrap();
+        assert_eq!(server.handle.admits(TWO, card(5)), Admission::Admitted);
+        assert_eq!(*vfs.answers.lock(), [true; 3], "open, rename, sync");
+        assert_eq!(server.handle.admits(TWO, card(5)), Admission::Admitted);
+        assert_eq!(server.handle.admits(TWO, card(6)), Admission::OtherDirectory);
+        assert_eq!(vfs.answers.lock().len(), 3, "it is written once");
+        let door = &server.handle.0.door;
+        assert!(door.to_propose().is_some() && door.to_propose().is_none());
+        door.proposed();
+        assert!(door.to_propose().is_some());
     }
 }
