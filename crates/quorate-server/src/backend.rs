@@ -31,7 +31,7 @@ use crate::{
     clock::nanoseconds,
     identity::{Identity as ClusterIdentity, MemberConfig},
     pending::Waiter,
-    services::{Answer, Asked, Call},
+    services::{Answer, Asked, Call, TimeLeft},
     shared::{ApplyInput, GROUP, RaftInput, Shared},
     slot::{Slot, Wait, WakeBatch},
 };
@@ -177,11 +177,14 @@ impl Backend for Handle {
         id: i64,
         keys: bool,
     ) -> Result<Option<LeaseTimeToLive>, ServerError> {
-        match self.ask_leader(&Call::TimeToLive { id, keys }).await? {
-            Answer::TimeToLive(lease) => Ok(lease),
-            Answer::Failed(words) => Err(ServerError::Internal(words)),
-            Answer::TryAgain | Answer::Renewed(_) => Err(ServerError::LeaderChanged),
-        }
+        let left = match self.ask_leader(&Call::TimeToLive { id }).await? {
+            Answer::TimeToLive(left) => left,
+            Answer::Failed(words) => return Err(ServerError::Internal(words)),
+            Answer::TryAgain | Answer::Renewed(_) => return Err(ServerError::LeaderChanged),
+        };
+        let Some(TimeLeft { remaining_ttl, granted_ttl }) = left else { return Ok(None) };
+        let keys = if keys { self.keys_of_lease(id).await? } else { Some(Vec::new()) };
+        Ok(keys.map(|keys| LeaseTimeToLive { remaining_ttl, granted_ttl, keys }))
     }
 
     fn watches(&self) -> &Arc<Watches> {
@@ -293,6 +296,13 @@ impl Handle {
         let slot = Slot::here();
         self.0.propose_admitted(command, Waiter::Task(Arc::clone(&slot)), admitted);
         Wait(slot).await
+    }
+
+    /// The keys attached to a lease, read from this member's state and by whoever asks; `None` if the lease has ended.
+    async fn keys_of_lease(&self, id: i64) -> Result<Option<Vec<Bytes>>, ServerError> {
+        self.read_barrier().await?;
+        let reader = self.reader();
+        Ok(if reader.lease(id)?.is_some() { Some(reader.lease_keys(id)?) } else { None })
     }
 
     /// Asks the leader, this node or another, until it answers or the time of a request is over.

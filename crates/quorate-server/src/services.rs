@@ -3,7 +3,10 @@
 //! A follower asks its leader over the peer connection. The leader first confirms that it still leads, as for a linearizable read:
 //! a deposed one must not acknowledge a renewal that its successor knows nothing of.
 //!
-//! Bodies are a byte that says what it is, then fixed little-endian numbers; keys come as length and bytes.
+//! All that is done here is short, since the Raft thread does it: heartbeats wait meanwhile. So the keys of a lease, of which there
+//! may be very many, are no matter of the leader's: whoever asks for them reads them from its own state.
+//!
+//! Bodies are a byte that says what it is, then fixed little-endian numbers.
 
 use std::{
     collections::HashMap,
@@ -15,8 +18,7 @@ use std::{
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
-use quorate_etcd::backend::LeaseTimeToLive;
-use quorate_kv::{Command, LeaseChange, Lessor, ReadError, lessor::Renewal};
+use quorate_kv::{Command, LeaseChange, Lessor, lessor::Renewal};
 use quorate_node::{PeerMessage, Scope};
 use quorate_proto::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest};
 use quorate_raft::{NodeId, Term};
@@ -37,7 +39,7 @@ pub(crate) enum Call {
     /// Start the time of these leases anew.
     Renew { ids: Arc<[i64]> },
     /// How long it still has.
-    TimeToLive { id: i64, keys: bool },
+    TimeToLive { id: i64 },
 }
 
 /// The leader's answer.
@@ -48,9 +50,17 @@ pub(crate) enum Answer {
     /// Each lease has its full time to live again; `None`: there is no such lease.
     Renewed(Vec<Option<i64>>),
     /// What is known of its time; `None`: there is no such lease.
-    TimeToLive(Option<LeaseTimeToLive>),
+    TimeToLive(Option<TimeLeft>),
     /// The leader's state can't be read: its words for it.
     Failed(String),
+}
+
+/// What the leader knows of a lease's time, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimeLeft {
+    /// 0 when its time is over.
+    pub(crate) remaining_ttl: i64,
+    pub(crate) granted_ttl: i64,
 }
 
 impl Call {
@@ -68,7 +78,7 @@ impl Call {
     fn perform(self, shared: &Arc<Shared>, term: Term, done: impl FnOnce(Answer) + Send + 'static) {
         match self {
             Self::Renew { ids } => renew(shared, (term, 0), ids, done),
-            Self::TimeToLive { id, keys } => done(time_to_live(shared, term, id, keys)),
+            Self::TimeToLive { id } => done(time_to_live(shared, term, id)),
         }
     }
 
@@ -79,10 +89,9 @@ impl Call {
                 out.put_u8(1);
                 ids.iter().for_each(|id| out.put_i64_le(*id));
             }
-            Self::TimeToLive { id, keys } => {
+            Self::TimeToLive { id } => {
                 out.put_u8(2);
                 out.put_i64_le(*id);
-                out.put_u8((*keys).into());
             }
         }
         out.freeze()
@@ -97,7 +106,7 @@ impl Call {
             }
             2 => {
                 let id = body.try_get_i64_le().ok()?;
-                Some(Self::TimeToLive { id, keys: body.try_get_u8().ok()? != 0 })
+                body.is_empty().then_some(Self::TimeToLive { id })
             }
             _ => None,
         }
@@ -120,14 +129,10 @@ impl Answer {
                 out.put_u8(5);
                 out.put_slice(words.as_bytes());
             }
-            Self::TimeToLive(Some(lease)) => {
+            Self::TimeToLive(Some(left)) => {
                 out.put_u8(4);
-                out.put_i64_le(lease.remaining_ttl);
-                out.put_i64_le(lease.granted_ttl);
-                for key in &lease.keys {
-                    out.put_u32_le(u32::try_from(key.len()).unwrap_or(u32::MAX));
-                    out.put_slice(key);
-                }
+                out.put_i64_le(left.remaining_ttl);
+                out.put_i64_le(left.granted_ttl);
             }
         }
         out.freeze()
@@ -147,12 +152,8 @@ impl Answer {
             4 => {
                 let remaining_ttl = body.try_get_i64_le().ok()?;
                 let granted_ttl = body.try_get_i64_le().ok()?;
-                let mut keys = Vec::new();
-                while body.has_remaining() {
-                    let length = body.try_get_u32_le().ok()? as usize;
-                    keys.push((length <= body.len()).then(|| body.split_to(length))?);
-                }
-                Some(Self::TimeToLive(Some(LeaseTimeToLive { remaining_ttl, granted_ttl, keys })))
+                let left = TimeLeft { remaining_ttl, granted_ttl };
+                body.is_empty().then_some(Self::TimeToLive(Some(left)))
             }
             5 => Some(Self::Failed(String::from_utf8_lossy(&body).into_owned())),
             _ => None,
@@ -233,25 +234,17 @@ fn unrenewed(shared: &Shared, id: i64) -> Renewal {
     granted.map_or(Renewal::Unknown, |lease| Renewal::Renewed { ttl: lease.ttl })
 }
 
-fn time_to_live(shared: &Shared, term: Term, id: i64, keys: bool) -> Answer {
-    let reader = shared.reader.load();
-    let read = || -> Result<_, ReadError> {
-        Ok(match reader.lease(id)? {
-            None => None,
-            Some(record) if keys => Some((record.ttl, reader.lease_keys(id)?)),
-            Some(record) => Some((record.ttl, Vec::new())),
-        })
-    };
+fn time_to_live(shared: &Shared, term: Term, id: i64) -> Answer {
     // A state that can't be read is no lease that isn't there.
-    let (granted_ttl, keys) = match read() {
-        Ok(Some(found)) => found,
+    let granted_ttl = match shared.reader.load().lease(id) {
+        Ok(Some(record)) => record.ttl,
         Ok(None) => return Answer::TimeToLive(None),
         Err(error) => return Answer::Failed(error.to_string()),
     };
     let now = shared.clock.now().0;
     let remaining = with_lessor(shared, term, |lessor| lessor.remaining(now, id));
     let Some(remaining_ttl) = remaining.flatten() else { return Answer::TryAgain };
-    Answer::TimeToLive(Some(LeaseTimeToLive { remaining_ttl, granted_ttl, keys }))
+    Answer::TimeToLive(Some(TimeLeft { remaining_ttl, granted_ttl }))
 }
 
 /// Calls of other nodes that are under way.
@@ -347,14 +340,14 @@ mod tests {
         let calls = [
             Call::Renew { ids: [-7, 8].into() },
             Call::Renew { ids: [].into() },
-            Call::TimeToLive { id: 9, keys: true },
+            Call::TimeToLive { id: 9 },
         ];
         for call in calls {
             assert_eq!(Call::decode(&call.encode()), Some(call));
         }
         assert_eq!(Call::decode(&[]), None);
         assert_eq!(Call::decode(&[9; 9]), None);
-        assert_eq!(Call::decode(&[2; 9]), None);
+        assert_eq!(Call::decode(&[2; 10]), None);
         assert_eq!(Call::decode(&[1; 10]), None);
     }
 
@@ -373,22 +366,21 @@ mod tests {
 
     #[test]
     fn answers_survive_the_wire() {
-        let keys = vec![Bytes::from_static(b"a"), Bytes::new(), Bytes::from_static(b"bc")];
-        let lease = LeaseTimeToLive { remaining_ttl: 3, granted_ttl: 5, keys };
+        let left = TimeLeft { remaining_ttl: 3, granted_ttl: 5 };
         let answers = [
             Answer::TryAgain,
             Answer::Renewed(vec![None, Some(60)]),
             Answer::Renewed(Vec::new()),
             Answer::TimeToLive(None),
-            Answer::TimeToLive(Some(lease)),
+            Answer::TimeToLive(Some(left)),
             Answer::Failed("state: corrupt".into()),
         ];
         for answer in answers {
             assert_eq!(Answer::decode(answer.encode()), Some(answer));
         }
-        let mut short = Answer::TimeToLive(Some(LeaseTimeToLive::default())).encode().to_vec();
-        short.extend([9, 0, 0, 0, 1]);
-        assert_eq!(Answer::decode(short.into()), None);
+        let mut long = Answer::TimeToLive(Some(left)).encode().to_vec();
+        long.push(1);
+        assert_eq!(Answer::decode(long.into()), None);
         assert_eq!(Answer::decode(Bytes::new()), None);
     }
 }

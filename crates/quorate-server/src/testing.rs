@@ -149,6 +149,8 @@ pub(crate) struct Cluster {
     pub(crate) hung: BTreeSet<usize>,
     /// Apply sides find something to do whenever they look.
     pub(crate) busy: bool,
+    /// The largest answer of a leader to another member, in bytes.
+    pub(crate) leader_answer_bytes_max: usize,
 }
 
 impl Cluster {
@@ -172,6 +174,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             hung: BTreeSet::new(),
             busy: false,
+            leader_answer_bytes_max: 0,
         };
         for number in 0..size {
             let started = cluster.start(number);
@@ -236,6 +239,9 @@ impl Cluster {
         }
         let under_way = std::mem::take(&mut *self.wire.lock());
         for (from, to, message) in under_way {
+            if let PeerMessage::ServiceReply { body, .. } = &message {
+                self.leader_answer_bytes_max = self.leader_answer_bytes_max.max(body.len());
+            }
             let (sender, receiver) = (self.numbers[&from], self.numbers[&to]);
             if !self.cut.contains(&sender) && !self.cut.contains(&receiver) {
                 self.members[receiver].handle.take_peer_message(from, message);

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use quorate_etcd::backend::Backend;
 use quorate_kv::Command;
-use quorate_proto::etcdserverpb::LeaseGrantRequest;
+use quorate_proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest};
 
 use crate::{ServerConfig, testing::Cluster};
 
@@ -87,4 +88,26 @@ fn a_leader_never_ends_a_lease_by_the_clock_of_an_earlier_leadership() {
     }
     cluster.hung.clear();
     assert!(seconds_left(&mut cluster, first).is_some());
+}
+
+/// A leader that looked for the keys itself, which may be a million, sent no heartbeats meanwhile.
+#[test]
+fn the_keys_of_a_lease_are_read_by_who_is_asked_for_them() {
+    let mut cluster = cluster();
+    let leader = cluster.leader();
+    grant(&mut cluster, leader, 100);
+    let keys: Vec<Bytes> = (100..200).map(|number| format!("key{number}").into()).collect();
+    for key in &keys {
+        let put = PutRequest { key: key.clone(), lease: LEASE, ..PutRequest::default() };
+        cluster.propose(leader, &Command::Put(put)).unwrap();
+    }
+    for member in [leader, (leader + 1) % 3] {
+        let handle = cluster.handle(member);
+        let lease = cluster.wait(handle.lease_time_to_live(LEASE, true)).unwrap().unwrap();
+        assert_eq!((lease.granted_ttl, &lease.keys), (100, &keys));
+    }
+    assert!((1..50).contains(&cluster.leader_answer_bytes_max));
+    cluster.propose(leader, &Command::LeaseRevoke(LeaseRevokeRequest { id: LEASE })).unwrap();
+    let handle = cluster.handle((leader + 1) % 3);
+    assert_eq!(cluster.wait(handle.lease_time_to_live(LEASE, true)).unwrap(), None);
 }
