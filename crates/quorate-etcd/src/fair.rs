@@ -11,7 +11,7 @@
 //! one that is alone gets everything.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     future::Future,
     mem,
@@ -63,7 +63,7 @@ struct State {
 #[derive(Default)]
 struct Lane {
     /// Oldest first.
-    tickets: VecDeque<u64>,
+    tickets: BTreeSet<u64>,
     weight: u64,
 }
 
@@ -175,7 +175,7 @@ impl State {
     fn leave(&mut self, client: ClientId, ticket: u64, weight: u64) {
         self.waiting = self.waiting.saturating_sub(weight);
         let Some(lane) = self.lanes.get_mut(&client) else { return };
-        lane.tickets.retain(|other| *other != ticket);
+        lane.tickets.remove(&ticket);
         lane.weight = lane.weight.saturating_sub(weight);
         if lane.tickets.is_empty() {
             self.lanes.remove(&client);
@@ -228,7 +228,7 @@ impl Shared {
         state.waiting += weight;
         let lane = state.lanes.entry(client).or_default();
         lane.weight += weight;
-        lane.tickets.push_back(ticket);
+        lane.tickets.insert(ticket);
         if lane.tickets.len() == 1 {
             state.turns.push_back(client);
         }
@@ -240,7 +240,7 @@ impl Shared {
         let (mut woken, mut passed) = (Vec::new(), 0);
         while passed < state.turns.len() {
             let Some(client) = state.turns.front().copied() else { break };
-            let ticket = state.lanes.get(&client).and_then(|lane| lane.tickets.front().copied());
+            let ticket = state.lanes.get(&client).and_then(|lane| lane.tickets.first().copied());
             let weight = ticket.and_then(|ticket| Some(state.seats.get(&ticket)?.weight));
             let (Some(ticket), Some(weight)) = (ticket, weight) else {
                 state.turns.pop_front();

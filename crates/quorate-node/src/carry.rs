@@ -184,18 +184,15 @@ impl Group {
     }
 
     fn post(&mut self, send: quorate_raft::Send, round: &mut Round<'_>) {
-        let append = if let Message::AppendEntries { term, entries, .. } = &send.message {
-            Some((*term, *entries)).filter(|(_, entries)| !entries.is_empty())
+        if let Message::AppendEntries { term, entries, .. } = &send.message {
+            let append = (*term, *entries);
+            self.append(send, append, round);
         } else {
-            None
-        };
-        match append {
-            Some(append) => self.append(send, append, round),
-            None => self.post_with(send, Vec::new(), round),
+            self.post_with(send, Vec::new(), round);
         }
     }
 
-    /// Sends an append, in its turn: entries that overtake others are of no use.
+    /// Sends an append, in its turn: one that overtakes others is refused, and asks for them again.
     fn append(
         &mut self,
         send: quorate_raft::Send,
@@ -208,6 +205,8 @@ impl Group {
         if let Some(entries) = entries {
             self.post_with(send, entries, round);
         } else if is_wanted && round.out.fault.is_none() && self.starved.len() < STARVED_MAX {
+            // The core begins anew there: what waits from there on, it has given up.
+            self.starved.retain(|other| other.to != send.to || begins_before(other, range.first));
             self.starved.push_back(send);
         } else if !round.out.unsent.contains(&send.to) {
             // Lost, as any message may be; an error of the log stops the node.
@@ -294,6 +293,12 @@ impl Group {
         round.out.fault.get_or_insert(error);
         None
     }
+}
+
+/// Whether an append's entries begin before `index`.
+fn begins_before(send: &quorate_raft::Send, index: Index) -> bool {
+    let Message::AppendEntries { entries, .. } = &send.message else { return true };
+    entries.first < index
 }
 
 /// The entries that an append names, joined with the content of the event.

@@ -86,6 +86,8 @@ impl Door {
     ) -> anyhow::Result<Self> {
         let path = dir.join(FILE);
         remove_draft(vfs, &path).with_context(|| format!("tidy up beside {}", path.display()))?;
+        // A process that was killed may have renamed and not synced: whom it met is met only if no power cut takes it back.
+        vfs.sync_dir(dir).with_context(|| format!("sync {}", dir.display()))?;
         let roster = match read(vfs, &path) {
             Ok(bytes) => parse(&bytes, me)
                 .with_context(|| format!("{} is damaged or not this member's", path.display()))?,

@@ -173,8 +173,8 @@ fn with_lessor<T>(shared: &Shared, term: Term, act: impl FnOnce(&mut Lessor) -> 
 const RESETS_MAX: u32 = 4;
 
 /// Leadership of `term` is confirmed. Leases that were checkpointed are first given back their whole time, through the log,
-/// and then all are renewed once more: that an entry of this term was committed confirms the leadership anew, as the lessor
-/// hears of a later one before any of its entries.
+/// and then all are renewed once more: that an entry of this term was committed confirms the leadership anew, unless it was
+/// lost since, of which the lessor may not have heard yet.
 fn renew(
     shared: &Arc<Shared>,
     (term, resets): (Term, u32),
@@ -191,7 +191,9 @@ fn renew(
     let command = Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints: checkpointed });
     let server = Arc::clone(shared);
     let then = move |outcome: Result<_, _>| match outcome {
-        Ok(_) if resets < RESETS_MAX => renew(&server, (term, resets + 1), ids, done),
+        Ok(_) if resets < RESETS_MAX && server.standing.leads() == Some(term) => {
+            renew(&server, (term, resets + 1), ids, done);
+        }
         Ok(_) | Err(_) => done(Answer::TryAgain),
     };
     shared.propose(&command, Scope::LeaderOf(term), Some(Waiter::Call(Box::new(then))));

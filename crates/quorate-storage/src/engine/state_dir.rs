@@ -57,6 +57,8 @@ impl StateDir {
         let lock_path = dir.join(LOCK_NAME);
         let lock = vfs.lock(&lock_path).map_err(io_error(&lock_path, "lock"))?;
         let state_dir = Self { vfs, dir: dir.to_owned(), config, lock: lock.into() };
+        // A process that was killed may have renamed and not synced: what is found counts only if no power cut takes it back.
+        state_dir.vfs.sync_dir(dir).map_err(io_error(dir, "sync"))?;
         let names = state_dir.vfs.list(dir).map_err(io_error(dir, "list"))?;
         for leftover in [NEW_NAME, INCOMING_NAME] {
             if names.iter().any(|name| name == leftover) {
