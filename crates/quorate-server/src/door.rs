@@ -89,8 +89,9 @@ impl Door {
         // A process that was killed may have renamed and not synced: whom it met is met only if no power cut takes it back.
         vfs.sync_dir(dir).with_context(|| format!("sync {}", dir.display()))?;
         let roster = match read(vfs, &path) {
-            Ok(bytes) => parse(&bytes, me)
-                .with_context(|| format!("{} is damaged or not this member's", path.display()))?,
+            Ok(bytes) => parse(&bytes, me).with_context(|| {
+                format!("{}: corrupt at offset 0, or not this member's", path.display())
+            })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 anyhow::ensure!(
                     is_fresh,
@@ -380,7 +381,8 @@ mod tests {
         let length = read(&vfs, &path).unwrap().len() as u64;
         for bit in 0..8 * length {
             vfs.flip(&path, bit / 8, 1 << (bit % 8));
-            assert!(open(&vfs, true).is_err(), "bit {bit}");
+            let error = open(&vfs, true).unwrap_err().to_string();
+            assert!(error.contains("members: corrupt at offset"), "bit {bit}: {error}");
             vfs.flip(&path, bit / 8, 1 << (bit % 8));
         }
         let other = Door::open(&vfs, Path::new("data"), TWO, false, || 1).unwrap_err();
