@@ -22,8 +22,8 @@ use crate::links::{Cut, Links, Rule};
 const PIECE_BYTES: usize = 16 << 10;
 const PIECES_MAX: usize = 32;
 
-/// The first frame: header, magic, version, cluster, sender, target, lane.
-const OPENING_BYTES: usize = 8 + 8 + 2 + 8 + 8 + 8 + 1;
+/// The first frame: header, magic, version, cluster, sender, its directory and version of commands, target, lane.
+const OPENING_BYTES: usize = 8 + 8 + 2 + 8 + 8 + 8 + 1 + 8 + 1;
 /// Where the sender's id stands: behind the header, the magic, the version and the cluster.
 const SENDER_AT: usize = 8 + 8 + 2 + 8;
 /// The last byte of the first frame, if the connection is for entries.
