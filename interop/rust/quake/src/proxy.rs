@@ -22,10 +22,12 @@ use crate::links::{Cut, Links, Rule};
 const PIECE_BYTES: usize = 16 << 10;
 const PIECES_MAX: usize = 32;
 
+/// The header of a frame: its length, and the checksums of the length and of the body.
+const HEADER_BYTES: usize = 12;
 /// The first frame: header, magic, version, cluster, sender, its directory and version of commands, target, lane.
-const OPENING_BYTES: usize = 8 + 8 + 2 + 8 + 8 + 8 + 1 + 8 + 1;
+const OPENING_BYTES: usize = HEADER_BYTES + 8 + 2 + 8 + 8 + 8 + 1 + 8 + 1;
 /// Where the sender's id stands: behind the header, the magic, the version and the cluster.
-const SENDER_AT: usize = 8 + 8 + 2 + 8;
+const SENDER_AT: usize = HEADER_BYTES + 8 + 2 + 8;
 /// The last byte of the first frame, if the connection is for entries.
 const LANE_BULK: u8 = 2;
 const OPENING_WAIT: Duration = Duration::from_secs(3);
