@@ -73,7 +73,7 @@ use crate::{
 const LIVENESS_NS: u64 = 60 * SECOND;
 /// How long a healed world goes on at least.
 const HEALED_LEAST_NS: u64 = 3 * SECOND;
-/// How long it goes on when nobody asks any more, so that watches hear of everything.
+/// How long it goes on when nobody asks any more and everything is applied, so that watches hear of everything.
 const REST_NS: u64 = 2 * SECOND;
 /// How many answers each client must get in a healed world.
 const ANSWERS_LEAST: u64 = 2;
@@ -148,13 +148,7 @@ fn play(world: &mut World) -> Result<(), Conviction> {
     }
     world.stay_calm()?;
     world.closing = true;
-    let end = world.now + REST_NS;
-    while world.now < end || world.remainder().is_some() {
-        if let (true, Some(remainder)) = (world.now > end + patience_ns, world.remainder()) {
-            return Err(Conviction::new(Judge::Liveness, remainder));
-        }
-        step_for(world, 50 * MS)?;
-    }
+    rest(world, patience_ns)?;
     world.dismiss_clients();
     let end = world.now + LIVENESS_NS;
     while let Some(held) = world.held() {
@@ -165,6 +159,22 @@ fn play(world: &mut World) -> Result<(), Conviction> {
     }
     world.conclude()?;
     world.members.iter().try_for_each(replay_flight)
+}
+
+/// Nobody asks any more: everything ends and is applied, and then there is time to tell watches of it. What is applied
+/// last, the end of a lease mostly, may not be visible yet when it is.
+fn rest(world: &mut World, patience_ns: u64) -> Result<(), Conviction> {
+    let begun = world.now;
+    let mut busy_at = begun;
+    while world.now < busy_at + REST_NS {
+        step_for(world, 50 * MS)?;
+        let Some(remainder) = world.remainder() else { continue };
+        if world.now > begun + REST_NS + patience_ns {
+            return Err(Conviction::new(Judge::Liveness, remainder));
+        }
+        busy_at = world.now;
+    }
+    Ok(())
 }
 
 /// When the last client has gone, a member holds nothing for clients any more.
