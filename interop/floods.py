@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Floods the client port of one member, and tells what it cost and what a bystander felt.
+"""Floods the ports of one member, and tells what it cost and what a bystander felt.
 
 usage: floods.py BINARY [BINARY ...] [--port N] [--seconds N] [--flood NAME ...]
 
@@ -43,6 +43,15 @@ RANGE = call(b"/etcdserverpb.KV/Range")
 PUT = call(b"/etcdserverpb.KV/Put")
 WATCH = call(b"/etcdserverpb.Watch/Watch")
 GET_A = b"\0\0\0\0\x03\x0a\x01a"
+
+
+def crc32c(data):
+    remainder = 0xffffffff
+    for byte in data:
+        remainder ^= byte
+        for _ in range(8):
+            remainder = remainder >> 1 ^ (0x82f63b78 if remainder & 1 else 0)
+    return remainder ^ 0xffffffff
 
 
 def connect(port):
@@ -149,12 +158,59 @@ def crowd(port, deadline):
     time.sleep(max(0, deadline - time.monotonic()))
 
 
+def strangers(port, deadline):
+    """2,000 connections to the peer port that say a byte each second, and come back when they are closed."""
+    held = [connect(port + 1) for _ in range(1000)]
+    while time.monotonic() < deadline:
+        for place, one in enumerate(held):
+            try:
+                one.send(b"x")
+            except OSError:
+                held[place] = connect(port + 1)
+        time.sleep(1)
+
+
+def knocking(port, deadline):
+    """Connections to the peer port, as fast as two threads open them, that say nonsense and leave."""
+    def say():
+        connection = connect(port + 1)
+        try:
+            connection.sendall(os.urandom(200))
+        finally:
+            connection.close()
+    while time.monotonic() < deadline:
+        until(deadline, say)
+
+
+def boasting(port, deadline):
+    """400 connections to the peer port that announce 60 MiB, half of them as etcd's members would and half as Quorate's."""
+    size = 60 << 20
+    length = size.to_bytes(4, "little")
+    ours = length + crc32c(length).to_bytes(4, "little") + bytes(4)
+    theirs = f"POST /raft HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
+    held = []
+    for announced in (ours, theirs) * 100:
+        connection = connect(port + 1)
+        connection.sendall(announced + b"x" * 1000)
+        held.append(connection)
+
+    def say():
+        for place, connection in enumerate(held):
+            try:
+                connection.send(b"x" * 1000)
+            except OSError:
+                held[place] = connect(port + 1)
+                held[place].send((ours, theirs)[place % 2])
+        time.sleep(0.1)
+    until(deadline, say)
+
+
 def none(port, deadline):
     """Nothing."""
     time.sleep(max(0, deadline - time.monotonic()))
 
 
-FLOODS = {flood.__name__: flood for flood in (none, drip, announce, reset, small, ping, deaf, crowd)}
+FLOODS = {flood.__name__: flood for flood in (none, drip, announce, reset, small, ping, deaf, crowd, strangers, knocking, boasting)}
 
 
 class Bystander(threading.Thread):

@@ -6,11 +6,13 @@ use quorate_net::wire::{self, Body};
 use quorate_node::{Entry, PeerMessage, SnapshotProgress};
 use quorate_raft::{
     AppendOutcome, EntryId, EntryKind, EntryMeta, GroupId, Index, Membership, Message, NodeId,
-    ReadContext, SnapshotMeta, Term,
+    ReadContext, SnapshotMeta, TERM_MAX, Term,
 };
 
 /// The only group there is.
 const GROUP: GroupId = GroupId(0);
+/// Where numbers end.
+const ENDS: [u64; 2] = [u64::MAX, TERM_MAX];
 /// The largest piece of content.
 const CONTENT_BYTES_MAX: usize = 300 * 1024;
 /// What it remembers of what it heard.
@@ -247,7 +249,7 @@ fn number(input: &mut Unstructured<'_>, seen: &Seen) -> Result<u64> {
         4 => heard(input)?.wrapping_add(1),
         5 => heard(input)?.wrapping_add(input.int_in_range(0..=1 << 20)?),
         6 => heard(input)?.wrapping_sub(input.int_in_range(1..=3)?),
-        7 => u64::MAX - input.int_in_range(0..=2)?,
+        7 => ENDS[input.choose_index(ENDS.len())?] - input.int_in_range(0..=2)?,
         8 => input.arbitrary()?,
         _ => input.int_in_range(0..=40)?,
     })
