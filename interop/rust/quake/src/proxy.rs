@@ -6,6 +6,11 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use quorate_net::{
+    Lane,
+    frame::Receiver,
+    handshake::{HANDSHAKE_BYTES_MAX, Hello},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -22,14 +27,6 @@ use crate::links::{Cut, Links, Rule};
 const PIECE_BYTES: usize = 16 << 10;
 const PIECES_MAX: usize = 32;
 
-/// The header of a frame: its length, and the checksums of the length and of the body.
-const HEADER_BYTES: usize = 12;
-/// The first frame: header, magic, version, cluster, sender, its directory and version of commands, target, lane.
-const OPENING_BYTES: usize = HEADER_BYTES + 8 + 2 + 8 + 8 + 8 + 1 + 8 + 1;
-/// Where the sender's id stands: behind the header, the magic, the version and the cluster.
-const SENDER_AT: usize = HEADER_BYTES + 8 + 2 + 8;
-/// The last byte of the first frame, if the connection is for entries.
-const LANE_BULK: u8 = 2;
 const OPENING_WAIT: Duration = Duration::from_secs(3);
 
 /// Listens at `at`.
@@ -59,12 +56,8 @@ async fn carry(
     real: SocketAddr,
     links: Arc<Links>,
 ) -> io::Result<()> {
-    let mut opening = vec![0; OPENING_BYTES];
-    tokio::time::timeout(OPENING_WAIT, dialler.read_exact(&mut opening)).await??;
-    let mut sender = [0; 8];
-    sender.copy_from_slice(&opening[SENDER_AT..SENDER_AT + 8]);
-    let sender = u64::from_le_bytes(sender);
-    let bulk = opening.last() == Some(&LANE_BULK);
+    let (hello, opening) = tokio::time::timeout(OPENING_WAIT, hear_hello(&mut dialler)).await??;
+    let (sender, bulk) = (hello.from.0, hello.lane == Lane::Bulk);
     let away = Direction::new(&links, Party::Id(sender), Party::Place(to), bulk);
     let back = Direction::new(&links, Party::Place(to), Party::Id(sender), bulk);
     away.gate().open().await?;
@@ -76,6 +69,24 @@ async fn carry(
     tokio::select! {
         ended = pump(from_dialler, to_member, away, opening) => ended,
         ended = pump(from_member, to_dialler, back, Vec::new()) => ended,
+    }
+}
+
+/// What the dialling side says first, and all bytes that came with it.
+async fn hear_hello(dialler: &mut TcpStream) -> io::Result<(Hello, Vec<u8>)> {
+    let mut receiver = Receiver::new(HANDSHAKE_BYTES_MAX);
+    let mut opening = Vec::new();
+    loop {
+        let room = receiver.room();
+        let count = dialler.read(room).await?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        opening.extend_from_slice(&room[..count]);
+        receiver.received(count);
+        if let Some(frame) = receiver.next_frame().map_err(io::Error::other)? {
+            return Ok((Hello::decode(&frame).map_err(io::Error::other)?, opening));
+        }
     }
 }
 
