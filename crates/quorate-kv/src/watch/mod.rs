@@ -44,6 +44,7 @@
 mod batch;
 mod delivery;
 mod hub;
+mod interval_tree;
 mod range_index;
 mod ring;
 mod stream;

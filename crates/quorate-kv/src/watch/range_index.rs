@@ -2,16 +2,15 @@
 //!
 //! Single keys sit in an ordered map, so a million of them cost one lookup. Ranges that are prefixes, which nearly all
 //! are, sit in a second map that is asked once for each prefix *length* in use. What remains, ranges with arbitrary
-//! ends, is grouped by its bounds and walked from the smallest start.
+//! ends, sits in an interval tree: its cost grows with the number of ranges that hold the key, and the logarithm of all.
 //!
 //! Equal ranges of many subscribers share one entry; a subscriber may hold the same range several times.
-//!
-//! Left out: an interval tree for the third kind. Its cost grows with the number of *different* arbitrary ranges that
-//! start at or below the key, which no known client makes large.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+
+use super::interval_tree::{Bounds, IntervalTree};
 
 /// The keys somebody watches, in etcd's convention for `key` and `range_end`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,7 +73,7 @@ pub(super) struct RangeIndex<T> {
     singles: BTreeMap<Bytes, Holders<T>>,
     prefixes: BTreeMap<Bytes, Holders<T>>,
     prefix_lengths: BTreeMap<usize, usize>,
-    spans: BTreeMap<(Bytes, Option<Bytes>), Holders<T>>,
+    spans: IntervalTree<Holders<T>>,
 }
 
 impl<T> Default for RangeIndex<T> {
@@ -83,7 +82,7 @@ impl<T> Default for RangeIndex<T> {
             singles: BTreeMap::new(),
             prefixes: BTreeMap::new(),
             prefix_lengths: BTreeMap::new(),
-            spans: BTreeMap::new(),
+            spans: IntervalTree::default(),
         }
     }
 }
@@ -92,35 +91,46 @@ impl<T: Ord + Copy> RangeIndex<T> {
     /// Adds one holding of `keys` by `subscriber`.
     pub(super) fn insert(&mut self, keys: &KeySet, subscriber: T) {
         let holders = match keys {
-            KeySet::Single(key) => self.singles.entry(key.clone()).or_default(),
+            KeySet::Single(key) => Some(self.singles.entry(key.clone()).or_default()),
             KeySet::Prefix(prefix) => {
                 if !self.prefixes.contains_key(prefix) {
                     *self.prefix_lengths.entry(prefix.len()).or_default() += 1;
                 }
-                self.prefixes.entry(prefix.clone()).or_default()
+                Some(self.prefixes.entry(prefix.clone()).or_default())
             }
             KeySet::Span { start, end } => {
-                self.spans.entry((start.clone(), end.clone())).or_default()
+                self.spans.get_or_insert(&(start.clone(), end.clone()), Holders::default)
             }
         };
-        *holders.entry(subscriber).or_default() += 1;
+        if let Some(holders) = holders {
+            *holders.entry(subscriber).or_default() += 1;
+        }
     }
 
     /// Takes back one holding. Unknown holdings are ignored.
     pub(super) fn remove(&mut self, keys: &KeySet, subscriber: T) {
         match keys {
-            KeySet::Single(key) => drop_holding(&mut self.singles, key, subscriber),
+            KeySet::Single(key) => {
+                drop_holding(&mut self.singles, key, subscriber);
+            }
             KeySet::Span { start, end } => {
-                drop_holding(&mut self.spans, &(start.clone(), end.clone()), subscriber)
+                self.drop_span(&(start.clone(), end.clone()), subscriber);
             }
             KeySet::Prefix(prefix) => {
                 let gone = drop_holding(&mut self.prefixes, prefix, subscriber);
                 if gone {
                     drop_holding_count(&mut self.prefix_lengths, &prefix.len());
                 }
-                gone
             }
-        };
+        }
+    }
+
+    fn drop_span(&mut self, bounds: &Bounds, subscriber: T) {
+        let Some(holders) = self.spans.get_mut(bounds) else { return };
+        drop_holding_count(holders, &subscriber);
+        if holders.is_empty() {
+            self.spans.remove(bounds);
+        }
     }
 
     /// Calls `found` for each subscriber of `key`; one that holds it through several ranges is named several times.
@@ -135,14 +145,7 @@ impl<T: Ord + Copy> RangeIndex<T> {
                 all(holders);
             }
         }
-        for ((start, end), holders) in &self.spans {
-            if start.as_ref() > key {
-                break;
-            }
-            if end.as_ref().is_none_or(|end| key < end.as_ref()) {
-                all(holders);
-            }
-        }
+        self.spans.visit(key, &mut all);
     }
 }
 
