@@ -4,8 +4,12 @@
 //! together, the same stretch of history. What one of them has read of storage is kept for the others for a while, within
 //! a bound of bytes, so that all point to one copy.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use quorate_kv::{ReadError, Reader, RevisionEvents, watch::History};
 use quorate_proto::mvccpb::KeyValue;
@@ -19,24 +23,25 @@ pub(crate) struct HistoryCache {
     kept: Mutex<Kept>,
 }
 
+/// Invariant: `order` names each entry once, the oldest first, and `bytes` is the sum of theirs.
 #[derive(Debug, Default)]
 struct Kept {
-    entries: VecDeque<Entry>,
+    /// By revision and key, the pair that an event replaced.
+    before: BTreeMap<i64, BTreeMap<Bytes, KeyValue>>,
+    /// By first revision, and the limits that they were read with.
+    runs: BTreeMap<Stretch, Run>,
+    order: VecDeque<(usize, Name)>,
     bytes: usize,
 }
 
-#[derive(Debug)]
-struct Entry {
-    bytes: usize,
-    what: What,
-}
+/// The first revision, and how many revisions and bytes of them were asked for.
+type Stretch = (i64, usize, usize);
 
+/// What an entry is found by.
 #[derive(Debug)]
-enum What {
-    /// The pair that an event at this revision replaced.
-    Before(KeyValue, i64),
-    /// The revisions from this one on, as they were read with these limits.
-    Run(i64, (usize, usize), Run),
+enum Name {
+    Before(i64, Bytes),
+    Run(Stretch),
 }
 
 impl HistoryCache {
@@ -44,22 +49,39 @@ impl HistoryCache {
         Self { bytes_max, kept: Mutex::default() }
     }
 
-    fn find<T>(&self, pick: impl Fn(&What) -> Option<T>) -> Option<T> {
-        self.kept.lock().entries.iter().rev().find_map(|entry| pick(&entry.what))
+    fn run(&self, stretch: Stretch) -> Option<Run> {
+        self.kept.lock().runs.get(&stretch).cloned()
     }
 
-    /// Keeps one more, and as many of the others as there is room for. One that is too large by itself is not kept, and
-    /// neither is nothing.
-    fn keep(&self, bytes: usize, what: What) {
-        if bytes == 0 || bytes > self.bytes_max {
+    fn before(&self, revision: i64, key: &[u8]) -> Option<KeyValue> {
+        self.kept.lock().before.get(&revision)?.get(key).cloned()
+    }
+
+    /// Whether something of that size is kept at all: nothing is not, and neither is what is too large by itself.
+    fn has_room(&self, bytes: usize) -> bool {
+        bytes > 0 && bytes <= self.bytes_max
+    }
+
+    fn keep_run(&self, bytes: usize, stretch: Stretch, run: &Run) {
+        if !self.has_room(bytes) {
             return;
         }
         let mut kept = self.kept.lock();
-        kept.bytes += bytes;
-        kept.entries.push_back(Entry { bytes, what });
-        while kept.bytes > self.bytes_max {
-            let Some(oldest) = kept.entries.pop_front() else { break };
-            kept.bytes -= oldest.bytes;
+        // Another one may have read the same meanwhile.
+        if kept.runs.insert(stretch, run.clone()).is_none() {
+            kept.note(bytes, Name::Run(stretch), self.bytes_max);
+        }
+    }
+
+    fn keep_before(&self, revision: i64, pair: &KeyValue) {
+        let bytes = pair.key.len() + pair.value.len() + OVERHEAD_BYTES;
+        if !self.has_room(bytes) {
+            return;
+        }
+        let mut kept = self.kept.lock();
+        let of_revision = kept.before.entry(revision).or_default();
+        if of_revision.insert(pair.key.clone(), pair.clone()).is_none() {
+            kept.note(bytes, Name::Before(revision, pair.key.clone()), self.bytes_max);
         }
     }
 
@@ -71,6 +93,32 @@ impl HistoryCache {
     #[cfg(test)]
     fn bytes(&self) -> usize {
         self.kept.lock().bytes
+    }
+}
+
+impl Kept {
+    /// One more was put in: as many of the others stay as there is room for.
+    fn note(&mut self, bytes: usize, name: Name, bytes_max: usize) {
+        self.bytes += bytes;
+        self.order.push_back((bytes, name));
+        while self.bytes > bytes_max {
+            let Some((bytes, oldest)) = self.order.pop_front() else { break };
+            self.bytes -= bytes;
+            self.forget(&oldest);
+        }
+    }
+
+    fn forget(&mut self, name: &Name) {
+        match name {
+            Name::Run(stretch) => drop(self.runs.remove(stretch)),
+            Name::Before(revision, key) => {
+                let Some(of_revision) = self.before.get_mut(revision) else { return };
+                of_revision.remove(key);
+                if of_revision.is_empty() {
+                    self.before.remove(revision);
+                }
+            }
+        }
     }
 }
 
@@ -99,16 +147,10 @@ impl History for CachedHistory<'_> {
         revisions_max: usize,
         bytes_max: usize,
     ) -> Result<Run, ReadError> {
-        let limits = (revisions_max, bytes_max);
-        let known = self.cache.find(|what| match what {
-            What::Run(from, with, run) if (*from, *with) == (from_revision, limits) => {
-                Some(run.clone())
-            }
-            What::Run(..) | What::Before(..) => None,
-        });
+        let stretch = (from_revision, revisions_max, bytes_max);
         // A run that goes beyond this reader would tell of a state that its caller does not see yet; one that is compacted
         // meanwhile must be refused.
-        let known = known.filter(|run| {
+        let known = self.cache.run(stretch).filter(|run| {
             run.last().is_some_and(|last| last.revision <= self.reader.revision())
                 && from_revision >= self.reader.compact_revision()
         });
@@ -119,22 +161,18 @@ impl History for CachedHistory<'_> {
         let pairs = run.iter().flat_map(|revision| &revision.events);
         let pairs = pairs.filter_map(|event| event.kv.as_ref());
         let bytes = pairs.map(|kv| kv.key.len() + kv.value.len() + OVERHEAD_BYTES).sum();
-        self.cache.keep(bytes, What::Run(from_revision, limits, run.clone()));
+        self.cache.keep_run(bytes, stretch, &run);
         Ok(run)
     }
 
     fn key_before(&self, key: &[u8], revision: i64) -> Result<Option<KeyValue>, ReadError> {
-        let known = self.cache.find(|what| match what {
-            What::Before(kv, before) if *before == revision && kv.key == key => Some(kv.clone()),
-            What::Before(..) | What::Run(..) => None,
-        });
+        let known = self.cache.before(revision, key);
         if known.is_some() && revision > self.reader.compact_revision() {
             return Ok(known);
         }
         let found = self.reader.key_before(key, revision)?;
         if let Some(kv) = &found {
-            let bytes = kv.key.len() + kv.value.len() + OVERHEAD_BYTES;
-            self.cache.keep(bytes, What::Before(kv.clone(), revision));
+            self.cache.keep_before(revision, kv);
         }
         Ok(found)
     }
@@ -142,7 +180,6 @@ impl History for CachedHistory<'_> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use quorate_engine::{Durability, MemoryEngine};
     use quorate_kv::{Command, Committed, Store};
     use quorate_proto::etcdserverpb::{CompactionRequest, PutRequest};
@@ -196,6 +233,23 @@ mod tests {
         assert!(cache.bytes() <= 5 * VALUE_BYTES, "too large to be kept");
         cache.clear();
         assert_eq!(cache.bytes(), 0);
+    }
+
+    /// Each was once looked for among all: 29,000 of them, under the lock that all watches wait for.
+    #[test]
+    fn what_is_kept_is_found_by_its_name() {
+        let (reader, cache) = (store(20).reader(), HistoryCache::new(1 << 20));
+        let history = CachedHistory { reader: &reader, cache: &cache };
+        (3..=20).chain(3..=20).for_each(|revision| drop(history.key_before(b"a", revision)));
+        assert_eq!(cache.bytes(), 18 * (VALUE_BYTES + 1 + OVERHEAD_BYTES), "each once");
+        let kept = cache.kept.lock();
+        assert_eq!((kept.order.len(), kept.before.len(), kept.before[&7].len()), (18, 18, 1));
+        drop(kept);
+        let small = HistoryCache::new(2 * (VALUE_BYTES + 1 + OVERHEAD_BYTES));
+        let history = CachedHistory { reader: &reader, cache: &small };
+        (3..=20).for_each(|revision| drop(history.key_before(b"a", revision)));
+        let kept = small.kept.lock();
+        assert_eq!(kept.before.keys().copied().collect::<Vec<_>>(), [19, 20]);
     }
 
     #[test]
