@@ -23,6 +23,7 @@ mod long_work;
 pub mod metrics;
 pub mod serve;
 mod watch_history;
+mod watch_shares;
 pub mod watches;
 
 pub use fair::Load;

@@ -9,10 +9,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     task::{Context, Waker},
 };
 
@@ -22,32 +19,33 @@ use quorate_kv::{
     watch::{StreamId, WatchHub, WatchLimits, WatchStats, WatchStream},
 };
 
-use crate::watch_history::{CachedHistory, HistoryCache};
+use crate::{
+    watch_history::{CachedHistory, HistoryCache},
+    watch_shares::Shares,
+};
 
 /// The watch hub of one server, with a wake-up for each stream.
 pub struct Watches {
     hub: Mutex<WatchHub>,
     slots: Mutex<BTreeMap<StreamId, Arc<WakeSlot>>>,
     history: HistoryCache,
-    held_bytes: AtomicU64,
-    held_bytes_max: u64,
+    shares: Shares,
 }
 
 /// How much of storage is kept for watches that read the same: the value before an event, a stretch of history.
 const HISTORY_BYTES_MAX: usize = 8 << 20;
 
-/// What all streams may have taken and not yet sent before they take no more than one revision at a time.
+/// What all streams may have taken and not yet sent before those that hold most take no more than one revision at a time.
 const HELD_BYTES_MAX: u64 = 64 << 20;
 
 impl Watches {
     /// A hub over a store that stands at `revision`.
     pub fn new(revision: i64, limits: WatchLimits) -> Self {
         Self {
+            shares: Shares::new(HELD_BYTES_MAX, limits.pull_bytes_max as u64),
             hub: Mutex::new(WatchHub::new(revision, limits)),
             slots: Mutex::default(),
             history: HistoryCache::new(HISTORY_BYTES_MAX),
-            held_bytes: AtomicU64::new(0),
-            held_bytes_max: HELD_BYTES_MAX,
         }
     }
 
@@ -55,23 +53,17 @@ impl Watches {
     #[must_use]
     pub fn holding(self, history_bytes_max: usize, held_bytes_max: u64) -> Self {
         let history = HistoryCache::new(history_bytes_max);
-        Self { history, held_bytes_max, ..self }
+        Self { history, shares: self.shares.bounded(held_bytes_max), ..self }
     }
 
     /// What all streams have taken and not yet sent, in bytes, roughly.
     pub fn held_bytes(&self) -> u64 {
-        self.held_bytes.load(Relaxed)
+        self.shares.held_bytes()
     }
 
-    /// Whether streams should hold less.
-    pub(crate) fn is_full(&self) -> bool {
-        self.held_bytes() >= self.held_bytes_max
-    }
-
-    /// What a stream holds changes.
-    pub(crate) fn hold(&self, before: usize, now: usize) {
-        self.held_bytes.fetch_add(now as u64, Relaxed);
-        self.held_bytes.fetch_sub(before as u64, Relaxed);
+    /// What clients hold.
+    pub(crate) fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     /// History as `reader` shows it, through what is kept for all.

@@ -24,6 +24,7 @@ use crate::{
     backend::{Backend, ServerError},
     front::Front,
     long_work::{Paced, Turns, give_way},
+    watch_shares::Share,
     watches::WakeSlot,
 };
 
@@ -46,6 +47,8 @@ pub struct WatchSession<B: Backend, R> {
     slot: Arc<WakeSlot>,
     /// Made, and not yet taken by the client.
     ready: VecDeque<WatchResponse>,
+    /// What this client holds with all its streams.
+    share: Arc<Share>,
     /// The bytes of those, roughly, and of what the stream took and did not deliver yet.
     held_bytes: usize,
     turns: Turns,
@@ -60,7 +63,9 @@ pub struct WatchSession<B: Backend, R> {
 impl<B: Backend, R> WatchSession<B, R> {
     /// Opens a stream that takes `requests`.
     pub fn new(front: &Arc<Front<B>>, requests: R) -> Self {
-        let (stream, slot) = front.backend.watches().open();
+        let watches = front.backend.watches();
+        let (stream, slot) = watches.open();
+        let share = watches.shares().open(front.client);
         let interval = front.settings.watch_progress_notify_interval.max(PROGRESS_INTERVAL_MIN);
         Self {
             front: Arc::clone(front),
@@ -70,6 +75,7 @@ impl<B: Backend, R> WatchSession<B, R> {
             stream: Some(stream),
             slot,
             ready: VecDeque::new(),
+            share,
             held_bytes: 0,
             turns: Turns::default(),
             woken: false,
@@ -86,7 +92,8 @@ fn spread(interval: Duration, stream_number: u32) -> Duration {
 impl<B: Backend, R> Drop for WatchSession<B, R> {
     fn drop(&mut self) {
         let watches = self.front.backend.watches();
-        watches.hold(self.held_bytes, 0);
+        watches.shares().hold(&self.share, self.held_bytes, 0);
+        watches.shares().close(self.front.client);
         if let Some(stream) = self.stream.take() {
             watches.close(stream);
         }
@@ -152,14 +159,14 @@ where
         true
     }
 
-    /// Makes the next responses. The reader is taken after the pull, so it is never older than what was pulled. When all
-    /// streams together hold too much, this one delivers a revision and keeps nothing else.
+    /// Makes the next responses. The reader is taken after the pull, so it is never older than what was pulled. When this
+    /// client holds too much, it delivers a revision and keeps nothing else.
     fn make_ready(&mut self) -> Result<(), ServerError> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         let watches = self.front.backend.watches();
         watches.with_hub(|hub| stream.pull(hub));
         let reader = self.front.backend.reader();
-        let is_full = watches.is_full();
+        let is_full = watches.shares().is_full(&self.share);
         let batch_bytes = if is_full { 1 } else { BATCH_BYTES };
         self.ready.extend(stream.poll(&watches.history(&reader), batch_bytes)?);
         if is_full {
@@ -167,7 +174,7 @@ where
         }
         let ready_bytes: usize = self.ready.iter().map(Message::encoded_len).sum();
         let held_bytes = ready_bytes + stream.feed_bytes();
-        watches.hold(self.held_bytes, held_bytes);
+        watches.shares().hold(&self.share, self.held_bytes, held_bytes);
         self.held_bytes = held_bytes;
         Ok(())
     }
@@ -176,7 +183,8 @@ where
     fn next_ready(&mut self) -> Option<WatchResponse> {
         let response = self.ready.pop_front()?;
         let held_bytes = self.held_bytes.saturating_sub(response.encoded_len());
-        self.front.backend.watches().hold(self.held_bytes, held_bytes);
+        let shares = self.front.backend.watches().shares();
+        shares.hold(&self.share, self.held_bytes, held_bytes);
         self.held_bytes = held_bytes;
         Some(self.complete(response))
     }

@@ -29,12 +29,15 @@ fn put(server: &Memory, number: u8) {
     server.apply(&Command::Put(put)).unwrap();
 }
 
-/// Streams with a watch each, that has been created.
+fn session(front: &Front<Memory>, request: &WatchRequest) -> Session {
+    WatchSession::new(&Arc::new(front.for_client()), iter(vec![Ok(request.clone())]))
+}
+
+/// Clients with a watch each, that has been created.
 fn sessions(front: &Arc<Front<Memory>>) -> Vec<Session> {
     let create = WatchCreateRequest { key: "k".into(), prev_kv: true, ..Default::default() };
     let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-    let mut sessions: Vec<_> =
-        (0..STREAMS).map(|_| WatchSession::new(front, iter(vec![Ok(request.clone())]))).collect();
+    let mut sessions: Vec<_> = (0..STREAMS).map(|_| session(front, &request)).collect();
     for session in &mut sessions {
         assert!(take(session).unwrap().created);
     }
@@ -71,6 +74,35 @@ fn a_value_and_the_one_before_are_in_memory_once_for_all_watches() {
         }
     }
     assert_eq!(copies.len(), 2);
+}
+
+/// A client with 64 watchers of a large key that takes nothing once put the watches of all others into small steps.
+#[test]
+fn a_client_that_holds_much_slows_nobody_else() {
+    const PUTS: usize = 20;
+    let server = Memory::holding(1 << 20, 1 << 20);
+    put(&server, 1);
+    let front = Front::new(server.clone(), Settings::default(), Arc::default());
+    let (greedy, modest) = (Arc::new(front.for_client()), Arc::new(front.for_client()));
+    let watches = |key: &'static str, count: usize| {
+        let create = WatchCreateRequest { key: key.into(), ..Default::default() };
+        let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+        iter((0..count).map(|_| Ok(request.clone())).collect::<Vec<_>>())
+    };
+    let mut stalled = WatchSession::new(&greedy, watches("k", 128));
+    (0..128).for_each(|_| assert!(take(&mut stalled).unwrap().created));
+    let mut session = WatchSession::new(&modest, watches("small", 1));
+    assert!(take(&mut session).unwrap().created);
+    put(&server, 2);
+    assert!(!take(&mut stalled).unwrap().created);
+    assert!(load(&front, "watch_bytes").used > 1 << 20);
+    for _ in 0..PUTS {
+        let put = PutRequest { key: "small".into(), ..PutRequest::default() };
+        server.apply(&Command::Put(put)).unwrap();
+    }
+    assert_eq!(take(&mut session).unwrap().events.len(), PUTS);
+    drop((stalled, session));
+    assert_eq!(load(&front, "watch_bytes"), Load::default());
 }
 
 /// Every client takes one response and then nothing, while the key goes on changing; in the end they take all.

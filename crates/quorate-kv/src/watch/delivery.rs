@@ -23,6 +23,9 @@ use crate::{ReadError, RevisionEvents};
 /// How often a poll reads history from storage. What it finds may concern nobody, so that the budget of bytes alone would be no
 /// bound on the work.
 const CATCH_UP_READS_MAX: usize = 1;
+/// How much of history a poll reads at least, where there is as much: what concerns nobody costs none of its budget. More than
+/// the budget is not read, as what has no room in it is read again.
+const CATCH_UP_BYTES_MIN: usize = 16 << 10;
 
 impl WatchStream {
     /// Takes from the hub what concerns this stream, within [`WatchLimits::pull_bytes_max`](super::WatchLimits). Short:
@@ -149,7 +152,7 @@ impl WatchStream {
                 }
                 reads_left -= 1;
             }
-            let run = self.history_from(cursor, history)?;
+            let run = self.history_from(cursor, history, budget_bytes)?;
             let through = self.deliver_run(responses, &run, history.revision(), budget_bytes)?;
             if through < cursor {
                 break;
@@ -183,12 +186,14 @@ impl WatchStream {
         &mut self,
         cursor: i64,
         history: &H,
+        budget_bytes: usize,
     ) -> Result<Vec<Arc<RevisionEvents>>, ReadError> {
         let recent = std::mem::take(&mut self.recent);
         if recent.first().is_some_and(|first| first.revision == cursor) {
             return Ok(recent);
         }
-        history.events(cursor, CATCH_UP_REVISIONS_MAX, self.limits.pull_bytes_max)
+        let bytes_max = budget_bytes.max(CATCH_UP_BYTES_MIN).min(self.limits.pull_bytes_max);
+        history.events(cursor, CATCH_UP_REVISIONS_MAX, bytes_max)
     }
 
     /// Adds the events of one revision for every watcher in `position` that matches and has not had it.

@@ -380,6 +380,24 @@ fn a_slow_stream_reads_history_when_the_ring_has_moved_on() {
     assert_eq!(revisions, (2..=2001).collect::<Vec<_>>());
 }
 
+/// A whole stretch was once read for each revision that had room.
+#[test]
+fn a_poll_with_little_room_reads_little() {
+    let (mut world, mut stream) = forgetful();
+    for _ in 0..100 {
+        world.put("a", &"x".repeat(10_000));
+    }
+    stream.create(&mut world.hub, &on("a", "", 2));
+    let mut seen = 0;
+    while seen < 100 {
+        stream.pull(&mut world.hub);
+        let responses = stream.poll(&world.past, 1).unwrap();
+        seen += responses.iter().map(|response| response.events.len()).sum::<usize>();
+    }
+    let most = world.past.most_read_bytes.get();
+    assert!((10_000..40_000).contains(&most), "{most}");
+}
+
 #[test]
 fn a_restored_store_is_read_from_where_each_stream_stood() {
     let (mut world, mut stream) = world();

@@ -1,6 +1,6 @@
 //! A naive key space and a hub over it, for the tests of watches.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use quorate_proto::{
@@ -16,6 +16,8 @@ use crate::{ReadError, RequestError, RevisionEvents};
 pub(super) struct Past {
     revisions: Vec<Arc<RevisionEvents>>,
     compact_revision: i64,
+    /// The most that one read gave, in bytes.
+    pub(super) most_read_bytes: Cell<usize>,
 }
 
 impl Past {
@@ -65,7 +67,10 @@ impl History for Past {
             fits
         };
         let later = self.revisions.iter().filter(|entry| entry.revision >= from);
-        Ok(later.take(revisions_max).take_while(within).cloned().collect())
+        let run: Vec<_> = later.take(revisions_max).take_while(within).cloned().collect();
+        let run_bytes = run.iter().map(|entry| super::super::ring::size_bytes(entry)).sum();
+        self.most_read_bytes.set(self.most_read_bytes.get().max(run_bytes));
+        Ok(run)
     }
 
     fn key_before(&self, key: &[u8], revision: i64) -> Result<Option<KeyValue>, ReadError> {
