@@ -12,7 +12,7 @@ use bytes::Bytes;
 use quorate_kv::{Command, HashKv, ReadError, Reader, Reply, RequestError};
 use quorate_proto::{etcdserverpb::Member, inspect::RaftResponse};
 
-use crate::{fair::Permit, watches::Watches};
+use crate::{fair::Permit, open_views::OpenViews, watches::Watches};
 
 /// A running member of a cluster, as its clients' requests see it. Cloning is cheap: clones share one server.
 ///
@@ -103,6 +103,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Where the member publishes every applied revision.
     fn watches(&self) -> &Arc<Watches>;
+
+    /// Where streams that show an old state are noted, so that the member can take them back.
+    fn views(&self) -> &Arc<OpenViews>;
 
     /// The hash that was kept of a compaction at exactly `revision`, if one was.
     fn compaction_hash(&self, revision: i64) -> Option<HashKv>;
@@ -240,6 +243,9 @@ pub enum ServerError {
     /// No member has the id asked for.
     #[error("member not found")]
     MemberNotFound,
+    /// A stream is over: the state that it shows kept too much space. Asking anew shows a newer one.
+    #[error("the state of this stream kept too much space; ask again")]
+    ViewTakenBack,
     /// Not built yet; the text says what.
     #[error("{0}")]
     Unimplemented(&'static str),

@@ -152,6 +152,10 @@ pub fn status_of(error: &ServerError) -> Status {
         ServerError::TxnTooHeavy(_) => {
             return Status::new(Code::ResourceExhausted, format!("etcdserver: {error}"));
         }
+        // Clients of etcd ask again after `Unavailable`.
+        ServerError::ViewTakenBack => {
+            return Status::new(Code::Unavailable, format!("etcdserver: {error}"));
+        }
         ServerError::Unimplemented(what) => return Status::new(Code::Unimplemented, *what),
         ServerError::Internal(text) => return unnamed(text),
     };

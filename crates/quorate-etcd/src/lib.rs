@@ -7,6 +7,7 @@
 //! - `grpc` and `http`: how requests come in and answers go out;
 //! - [`serve`]: sockets and threads;
 //! - [`Limits`], `fair` and `long_work`: how much clients may take, and in which order;
+//! - [`open_views`]: streams that a server can end when they cost it too much;
 //! - [`errors`]: the one table of codes and texts; [`metrics`]: what is counted; [`watches`]: the shared hub.
 //!
 //! Left out so far: TLS, authentication, membership changes, the JSON gateway, locks and elections.
@@ -21,6 +22,7 @@ mod http;
 mod limits;
 mod long_work;
 pub mod metrics;
+pub mod open_views;
 pub mod serve;
 mod watch_history;
 mod watch_shares;

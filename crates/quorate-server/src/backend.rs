@@ -12,6 +12,7 @@ use bytes::Bytes;
 use quorate_etcd::{
     backend::{Admitted, Backend, Identity, LeaseTimeToLive, ServerError, SnapshotStream, Status},
     metrics::Gauge,
+    open_views::OpenViews,
     watches::Watches,
 };
 use quorate_kv::{Command, HashKv, Reader, Reply, RequestError, TABLES};
@@ -189,6 +190,10 @@ impl Backend for Handle {
 
     fn watches(&self) -> &Arc<Watches> {
         &self.0.watches
+    }
+
+    fn views(&self) -> &Arc<OpenViews> {
+        &self.0.views
     }
 
     fn compaction_hash(&self, revision: i64) -> Option<HashKv> {

@@ -54,6 +54,8 @@ pub enum Bug {
     CommandsUnexamined,
     /// A snapshot is what its sender says it is.
     SnapshotUnchecked,
+    /// A client keeps an old state, whatever space it takes. Ours, and etcd's.
+    ViewsKept,
 }
 
 impl Shared {

@@ -18,6 +18,7 @@ impl Handle {
             ("inputs of the apply side", shared.apply.len()),
             ("snapshots being sent", Snapshots::sending(shared)),
             ("snapshots being received", usize::from(shared.snapshots.is_receiving())),
+            ("old states shown to clients", shared.views.len()),
             ("watch streams", watches.streams),
             ("watchers", watches.watchers),
         ]

@@ -4,7 +4,11 @@
 //! Everything it decides becomes real only through the log. Proposals are bound to the leadership in which they were made, so
 //! that what a deposed leader believed of a lease never reaches the log.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use quorate_kv::{Command, lessor::REVOKE_BATCH_MAX};
 use quorate_node::Scope;
@@ -24,6 +28,9 @@ pub const TICK: Duration = Duration::from_millis(200);
 const REVISION_INTERVAL: Duration = Duration::from_secs(300);
 /// The longest pause between compactions by age (etcd: `periodic.getCompactInterval`).
 const PERIOD_MAX: Duration = Duration::from_secs(3600);
+/// How many quotas the file of the state may take before clients lose the old states that keep space in it. What is live, and
+/// what the engine puts around it, has room in it when no key or value is very small.
+const STATE_FILE_QUOTAS_MAX: u64 = 2;
 /// How many times in a period the revision is noted.
 const SAMPLES_PER_PERIOD: u32 = 10;
 
@@ -46,6 +53,7 @@ impl Keeper {
         Snapshots::tick(&self.shared);
         self.leader_watch.look(&self.shared);
         readiness::tick(&self.shared);
+        self.bound_state_file();
         self.tell_directories();
         let leads = self.shared.standing.leads();
         if let Some(term) = leads {
@@ -57,6 +65,22 @@ impl Keeper {
             tracing::info!(revision, "auto compaction");
             let request = CompactionRequest { revision, physical: false };
             self.shared.propose(&Command::Compaction(request), Scope::LeaderOf(term), None);
+        }
+    }
+
+    /// A file of the state that has grown past its bound takes back the states that clients held before it did: what was
+    /// deleted since is free again with the next checkpoint.
+    fn bound_state_file(&self) {
+        let Shared { config, sizes, views, metrics, .. } = &*self.shared;
+        let file_bytes = sizes.total.load(Relaxed);
+        let bound_bytes = config.quota_bytes().saturating_mul(STATE_FILE_QUOTAS_MAX);
+        if file_bytes <= bound_bytes || self.shared.makes(Bug::ViewsKept) {
+            return;
+        }
+        let streams = views.take_back(file_bytes);
+        if streams > 0 {
+            metrics.views_taken_back.add(streams as u64);
+            tracing::warn!(file_bytes, bound_bytes, streams, "old states of clients taken back");
         }
     }
 

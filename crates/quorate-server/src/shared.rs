@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use quorate_etcd::{
     backend::{Admitted, ServerError},
     metrics::Metrics,
+    open_views::OpenViews,
     watches::Watches,
 };
 use quorate_kv::{Command, Lessor, Reader, Reply};
@@ -101,6 +102,7 @@ pub(crate) struct Shared {
     pub(crate) calls: Calls,
     pub(crate) reader: ArcSwap<Reader>,
     pub(crate) watches: Arc<Watches>,
+    pub(crate) views: Arc<OpenViews>,
     pub(crate) lessor: Mutex<Lessor>,
     pub(crate) standing: Standing,
     pub(crate) refusals: Refusals,

@@ -234,6 +234,7 @@ fn share(
         pending: Pending::new(me, (outside.random)()),
         calls: Calls::default(),
         watches: Arc::new(Watches::new(reader.revision(), watch_limits)),
+        views: Arc::default(),
         lessor: Mutex::new(Lessor::new(leases, checkpoint_seconds)),
         standing: Standing::new(now, term, store.applied().index),
         refusals: Refusals::default(),

@@ -169,6 +169,11 @@ pub const CATALOGUE: &[Mutant] = &[
     of(232, "a request is refused for want of a leader while its time runs", "Quorate"),
     of(242, "a member serves clients before it has replayed its log", "Quorate"),
     of(243, "a state that a snapshot replaces is closed under its readers", "Quorate"),
+    of(
+        244,
+        "a client keeps an old state, whatever space it takes",
+        "Quorate, 71 to 286 MB past 40",
+    ),
     of(220, "a voter whose disk was wiped comes back under its id", "etcd#11410"),
     of(221, "the group never hears which directories its members speak from", "Quorate"),
     of(222, "one message uses up the terms", "Quorate"),

@@ -32,11 +32,12 @@ pub async fn range_stream<B: Backend>(
     refuse_unsupported(&request)?;
     let open = front.admission.range_streams.acquire(front.client, 1)?.await;
     front.settle(request.serializable).await?;
+    let file_bytes = front.backend.status().file_bytes;
     let pieces = front.backend.reader().range_stream(&request, CHUNK_BYTES)?;
-    let front = Arc::clone(front);
     let stall_max = front.settings.limits.stall_max;
-    let chunks = RangeChunks { front, pieces, turns: Turns::default(), _open: open };
-    Ok(StallGuard::new(chunks, stall_max))
+    let chunks =
+        RangeChunks { front: Arc::clone(front), pieces, turns: Turns::default(), _open: open };
+    Ok(StallGuard::with_view(chunks, stall_max, (front.backend.views(), file_bytes)))
 }
 
 /// etcd tells sorting and filtering apart in its refusal.

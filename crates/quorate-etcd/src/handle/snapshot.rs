@@ -47,6 +47,7 @@ pub async fn snapshot<B: Backend>(
     _: SnapshotRequest,
 ) -> Result<StallGuard<SnapshotPieces<B>>, ServerError> {
     let open = front.admission.snapshots.acquire(front.client, 1)?.await;
+    let file_bytes = front.backend.status().file_bytes;
     let source = front.backend.snapshot()?;
     let cutter = Cutter {
         header: front.header(),
@@ -58,10 +59,10 @@ pub async fn snapshot<B: Backend>(
         source: Some(source),
         ready: VecDeque::new(),
     };
-    let front = Arc::clone(front);
     let stall_max = front.settings.limits.stall_max;
-    let pieces = SnapshotPieces { front, cutter, turns: Turns::default(), _open: open };
-    Ok(StallGuard::new(pieces, stall_max))
+    let pieces =
+        SnapshotPieces { front: Arc::clone(front), cutter, turns: Turns::default(), _open: open };
+    Ok(StallGuard::with_view(pieces, stall_max, (front.backend.views(), file_bytes)))
 }
 
 /// The pieces of a snapshot, read as the client takes them.

@@ -4,12 +4,12 @@
 //! for anything while its client's window is closed, so it can't look at a clock by itself: a task beside does, and takes
 //! the source out of it. What is left is an error for whoever asks again.
 //!
-//! A client that is slow but takes something is left alone.
+//! A client that is slow but takes something is left alone, until the server needs the space: see [`OpenViews`].
 
 use std::{
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{Arc, Weak},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -17,7 +17,11 @@ use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 use tokio_stream::Stream;
 
-use crate::{backend::ServerError, long_work::Paced};
+use crate::{
+    backend::ServerError,
+    long_work::Paced,
+    open_views::{HoldsView, NotedView, OpenViews},
+};
 
 /// What a client is told that took nothing for too long.
 const STALLED: &str = "the client took nothing of the stream for too long";
@@ -27,6 +31,8 @@ const STALLED: &str = "the client took nothing of the stream for too long";
 pub struct StallGuard<S> {
     state: Arc<Mutex<State<S>>>,
     watch: Option<AbortHandle>,
+    /// For a source that holds a state.
+    noted: Option<NotedView>,
 }
 
 #[derive(Debug)]
@@ -38,13 +44,17 @@ struct State<S> {
     /// What it gave last was taken, and it was asked for more: whoever is slow, it is not the client. It may have been
     /// asked before that, too, which says nothing of the client.
     asked: bool,
-    told: bool,
+    /// Why it was taken away, until the client has heard it.
+    end: Option<ServerError>,
+    /// Who waits for the source.
+    waker: Option<Waker>,
 }
 
 impl<S: Send + 'static> StallGuard<S> {
     /// Guards `source`, when there is a runtime to do it.
     pub(crate) fn new(source: S, stall_max: Duration) -> Self {
-        let state = State { source: Some(source), given: 0, asked: true, told: false };
+        let end = Some(ServerError::Internal(STALLED.into()));
+        let state = State { source: Some(source), given: 0, asked: true, end, waker: None };
         let state = Arc::new(Mutex::new(state));
         let watched = Arc::clone(&state);
         let runtime = tokio::runtime::Handle::try_current().ok();
@@ -60,7 +70,19 @@ impl<S: Send + 'static> StallGuard<S> {
                 }
             })
         });
-        Self { state, watch: watch.map(|task| task.abort_handle()) }
+        Self { state, watch: watch.map(|task| task.abort_handle()), noted: None }
+    }
+
+    /// The same for a source with a state that was taken when the file of the state had this size.
+    pub(crate) fn with_view(
+        source: S,
+        stall_max: Duration,
+        (views, file_bytes): (&Arc<OpenViews>, u64),
+    ) -> Self {
+        let mut guard = Self::new(source, stall_max);
+        let holder: Weak<dyn HoldsView> = Arc::downgrade(&guard.state) as _;
+        guard.noted = Some(views.note(file_bytes, holder));
+        guard
     }
 }
 
@@ -75,6 +97,20 @@ impl<S> State<S> {
     fn take_if_stalled(&mut self, seen: &mut u64) -> Option<S> {
         let before = std::mem::replace(seen, self.given);
         if self.asked || before != self.given { None } else { self.source.take() }
+    }
+}
+
+impl<S: Send> HoldsView for Mutex<State<S>> {
+    fn let_go(&self) -> bool {
+        let mut state = self.lock();
+        let Some(source) = state.source.take() else { return false };
+        state.end = Some(ServerError::ViewTakenBack);
+        let waker = state.waker.take();
+        drop(state);
+        drop(source);
+        // It may wait for a turn that its source has left.
+        waker.into_iter().for_each(Waker::wake);
+        true
     }
 }
 
@@ -106,12 +142,13 @@ where
         let mut state = self.state.lock();
         state.asked = true;
         let Some(source) = &mut state.source else {
-            let stalled = !std::mem::replace(&mut state.told, true);
-            return Poll::Ready(stalled.then(|| Err(ServerError::Internal(STALLED.into()))));
+            return Poll::Ready(state.end.take().map(Err));
         };
         let next = Pin::new(source).poll_next(cx);
         if next.is_ready() {
             state.gave();
+        } else {
+            state.waker = Some(cx.waker().clone());
         }
         next
     }
@@ -119,7 +156,10 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::{
+        sync::atomic::{AtomicBool, Ordering::SeqCst},
+        task::Wake,
+    };
 
     use super::*;
 
@@ -143,6 +183,33 @@ mod tests {
     }
 
     impl Paced for Numbers {}
+
+    /// It may be waiting for its turn, which nobody gives it any more.
+    #[test]
+    fn whose_state_is_taken_back_hears_of_it_at_once() {
+        let (held, views) = (Arc::new(()), Arc::default());
+        let source = Numbers { _held: Arc::clone(&held), gives: false };
+        let mut stream = StallGuard::with_view(source, Duration::MAX, (&views, 100));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(Pin::new(&mut stream).poll_next(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!((views.take_back(100), Arc::strong_count(&held)), (0, 2));
+        woken.0.store(false, SeqCst);
+        assert_eq!((views.take_back(101), Arc::strong_count(&held)), (1, 1));
+        assert!(woken.0.load(SeqCst));
+        assert!(matches!(poll(&mut stream), Poll::Ready(Some(Err(ServerError::ViewTakenBack)))));
+        assert!(matches!(poll(&mut stream), Poll::Ready(None)));
+        assert_eq!(views.take_back(u64::MAX), 0);
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, SeqCst);
+        }
+    }
 
     fn poll(stream: &mut StallGuard<Numbers>) -> Poll<Option<Result<(), ServerError>>> {
         Pin::new(stream).poll_next(&mut Context::from_waker(Waker::noop()))

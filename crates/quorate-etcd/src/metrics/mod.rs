@@ -54,6 +54,8 @@ pub struct Metrics {
     pub deletes: Counter,
     /// Transactions applied.
     pub txns: Counter,
+    /// Streams whose state was taken back for its space.
+    pub views_taken_back: Counter,
     /// Leases granted.
     pub leases_granted: Counter,
     /// Leases revoked, expired ones included.
@@ -113,6 +115,7 @@ impl Default for Metrics {
             puts: Counter::default(),
             deletes: Counter::default(),
             txns: Counter::default(),
+            views_taken_back: Counter::default(),
             leases_granted: Counter::default(),
             leases_revoked: Counter::default(),
             leases_expired: Counter::default(),

@@ -162,6 +162,16 @@ fn key_space<B: Backend>(page: &mut Page, front: &Front<B>, status: &Status) {
         "Size of the file that holds the state; no quota counts what is free in it.",
         status.file_bytes,
     );
+    page.gauge(
+        "quorate_state_views_open",
+        "Snapshots and streamed ranges of clients, each of which keeps an old state.",
+        front.backend.views().len(),
+    );
+    page.counter(
+        "quorate_state_views_taken_back_total",
+        "Snapshots and streamed ranges of clients that were ended for the space they kept.",
+        metrics.views_taken_back.get(),
+    );
     page.counter(
         "etcd_mvcc_put_total",
         "Total number of puts seen by this member.",

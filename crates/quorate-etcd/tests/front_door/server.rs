@@ -17,6 +17,7 @@ use quorate_etcd::{
         Admitted, Backend, Identity, LeaseTimeToLive, ServerError, SnapshotStream,
         Status as ServerStatus,
     },
+    open_views::OpenViews,
     serve::{ListenAddress, Running, ServeConfig, serve},
     watches::Watches,
 };
@@ -36,6 +37,7 @@ struct Inner {
     reader: RwLock<Reader>,
     lessor: Mutex<Lessor>,
     watches: Arc<Watches>,
+    views: Arc<OpenViews>,
     leaderless_since: Mutex<Option<Instant>>,
     /// Applied as soon as somebody has taken a reader.
     after_next_read: Mutex<Option<Command>>,
@@ -57,6 +59,7 @@ impl Memory {
         let mut lessor = Lessor::new(reader.leases().unwrap(), 300);
         lessor.promote(0, 0, 1);
         Self(Arc::new(Inner {
+            views: Arc::default(),
             watches: Arc::new(Watches::new(reader.revision(), limits)),
             reader: RwLock::new(reader),
             store: Mutex::new(store),
@@ -222,6 +225,10 @@ impl Backend for Memory {
 
     fn watches(&self) -> &Arc<Watches> {
         &self.0.watches
+    }
+
+    fn views(&self) -> &Arc<OpenViews> {
+        &self.0.views
     }
 
     fn compaction_hash(&self, _: i64) -> Option<HashKv> {

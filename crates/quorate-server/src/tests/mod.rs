@@ -4,3 +4,4 @@ mod install;
 mod leases;
 mod purge;
 mod start;
+mod state_file;

@@ -30,6 +30,9 @@ const OF_LEADERSHIPS: u16 = 241;
 /// A bug of members that have just started, best all at once.
 const OF_STARTS: u16 = 242;
 
+/// A bug that only a client in no hurry shows.
+pub(super) const OF_VIEWS: u16 = 244;
+
 /// What goes wrong in the world of a bug that takes one of its own.
 pub(super) fn mishaps(mutant: u16) -> Option<Vec<Mishap>> {
     match mutant {
@@ -37,6 +40,7 @@ pub(super) fn mishaps(mutant: u16) -> Option<Vec<Mishap>> {
         OF_LEADERSHIPS => {
             Some(vec![Mishap::Isolate, Mishap::Pause, Mishap::Crash, Mishap::ApplyHangs])
         }
+        OF_VIEWS => Some(vec![Mishap::Pause]),
         OF_STARTS => Some(vec![Mishap::CrashAll]),
         GUESSED_SALTS => Some(vec![Mishap::Forge, Mishap::Forge, Mishap::Crash]),
         _ => None,
@@ -81,6 +85,7 @@ const BUGS: &[(u16, Bug)] = &[
     (222, Bug::TermUnbounded),
     (223, Bug::CommandsUnexamined),
     (224, Bug::SnapshotUnchecked),
+    (OF_VIEWS, Bug::ViewsKept),
 ];
 
 /// Switches a bug on, in a build that has switches.

@@ -13,6 +13,9 @@ use crate::{
     world::{Conviction, Judge, hold},
 };
 
+/// How often a client that takes its time looks at its member.
+const DAWDLER_LOOKS_NS: u64 = 500 * MS;
+
 impl World {
     /// Polls whoever was woken at a member.
     pub(super) fn wake_clients(&mut self, member: usize) -> Result<(), Conviction> {
@@ -35,6 +38,11 @@ impl World {
             if watcher.member == member && watcher.is_open() && watcher.alarm.take() {
                 let polled = watcher.poll(self.now, &mut self.history.watches);
                 watcher.forgive(polled, excused, &mut self.history.watches)?;
+            }
+        }
+        for dawdler in &mut self.dawdlers {
+            if dawdler.member == member && dawdler.asks() && dawdler.alarm.take() {
+                dawdler.poll(self.now)?;
             }
         }
         Ok(())
@@ -96,6 +104,25 @@ impl World {
         }
         let at = watcher.next_at.max(now + 100 * MS);
         self.put(at, Event::Watcher(number));
+        self.settle(member)
+    }
+
+    /// A dawdler's turn: to ask for the state, or for more of it.
+    pub(super) fn turn_of_dawdler(&mut self, number: usize) -> Result<(), Conviction> {
+        let now = self.now;
+        let Some(dawdler) = self.dawdlers.get_mut(number) else { return Ok(()) };
+        let member = dawdler.member;
+        let Some(one) = self.members.get(member) else { return Ok(()) };
+        dawdler.look(now, one);
+        if dawdler.next_at <= now && one.paused_until <= now {
+            match one.running.as_ref().filter(|_| !self.doors.is_wiped(member)) {
+                Some(running) if !dawdler.asks() => dawdler.begin(&running.front, &running.handle),
+                Some(_) => {}
+                None => dawdler.disconnect(now),
+            }
+            dawdler.poll(now)?;
+        }
+        self.put(now + DAWDLER_LOOKS_NS, Event::Dawdler(number));
         self.settle(member)
     }
 

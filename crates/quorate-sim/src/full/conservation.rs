@@ -42,6 +42,7 @@ impl World {
         }
         self.sessions.clear();
         self.watchers.clear();
+        self.dawdlers.clear();
     }
 
     /// What somebody still holds.

@@ -141,6 +141,7 @@ impl Member {
                 name: names.get(number).cloned().unwrap_or_default(),
                 data_dir: "data".into(),
                 initial_cluster: cluster.clone(),
+                quota_backend_bytes: plan.quota_bytes,
                 snapshot_count: plan.snapshot_count,
                 snapshot_catchup_entries: plan.catchup_entries,
                 wal_segment_bytes: Some(plan.segment_bytes),

@@ -16,7 +16,7 @@
 //! | `member`, `ports` | one server and its ports |
 //! | `network`, `frames` | what lies between members |
 //! | `mishaps` | what goes wrong |
-//! | `clients`, `session`, `trades`, `watcher`, `call` | clients |
+//! | `clients`, `session`, `trades`, `watcher`, `dawdler`, `call` | clients |
 //! | `shrink`, `cuts` | cutting a failing run down, and what is left of it as a text |
 //! | `doors` | who admits whom; members whose disk is lost |
 //! | `history`, `wire` | what they saw, for the judges |
@@ -30,6 +30,7 @@ mod chronicle;
 mod clients;
 mod conservation;
 mod cuts;
+mod dawdler;
 mod doors;
 mod frames;
 mod history;

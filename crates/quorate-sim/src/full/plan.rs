@@ -15,6 +15,10 @@ pub(super) const MS: u64 = 1_000_000;
 /// One second, in nanoseconds.
 pub(super) const SECOND: u64 = 1_000 * MS;
 
+/// What a state may hold, in bytes, where history is compacted and where it is not: more than it does, and so little that its
+/// file grows past its bound while somebody reads an old state.
+const QUOTA_BYTES: (u64, u64) = (300 << 10, 2 << 20);
+
 /// How long the safety phase is when nothing else is said, in seconds.
 const SECONDS: u64 = 60;
 
@@ -59,6 +63,8 @@ pub(super) struct Plan {
     pub(super) load: Load,
     /// How much clients may take of a member: in a share of the seeds so little that they reach it.
     pub(super) limits: Limits,
+    /// What the state may hold, in bytes.
+    pub(super) quota_bytes: u64,
     /// A bug that is switched on, by its number; 0: none.
     pub(super) mutant: u16,
 }
@@ -98,6 +104,8 @@ pub(super) struct Load {
     pub(super) clients: usize,
     /// How many watch.
     pub(super) watchers: usize,
+    /// How many take the whole state as a stream, in their own time.
+    pub(super) dawdlers: usize,
     /// How many hold leases.
     pub(super) lessees: usize,
     /// How many append to lists.
@@ -205,7 +213,10 @@ impl Plan {
         let mut dice = Dice::fork(seed, 0x0f11);
         let members = options.voters.unwrap_or_else(|| if dice.chance(150_000) { 5 } else { 3 });
         let mishaps = Mishap::ALL.into_iter().filter(|_| dice.chance(500_000)).collect();
-        let load = Self::load(&mut dice, options.rate);
+        let load = Load {
+            dawdlers: Dice::fork(seed, 0xda_3d1e).position(3),
+            ..Self::load(&mut dice, options.rate)
+        };
         let far = Far::draw(&mut Dice::fork(seed, 0xfa2));
         let mut plan = Self {
             seed,
@@ -236,6 +247,7 @@ impl Plan {
             lease_checkpoint_seconds: one_of(&mut dice, &[1, 2, 300]),
             load,
             limits: Self::limits(&mut dice),
+            quota_bytes: 0,
             mutant: options.mutant,
         };
         if options.mutant >= bugs::FIRST {
@@ -245,6 +257,8 @@ impl Plan {
             plan.aim_at_installs();
         }
         plan.mishaps = bugs::mishaps(options.mutant).unwrap_or(plan.mishaps);
+        let (compacted, kept) = QUOTA_BYTES;
+        plan.quota_bytes = if plan.load.compacts { compacted } else { kept };
         plan
     }
 
@@ -255,6 +269,9 @@ impl Plan {
             self.mishaps.extend([Mishap::ApplyHangs, Mishap::DiskHangs]);
         }
         self.mishaps.extend(bugs::further_mishap(self.mutant));
+        if self.mutant == bugs::OF_VIEWS {
+            self.load.dawdlers = 3;
+        }
         if self.mutant == 231 {
             self.install_ns = 4 * SECOND;
         }
@@ -340,6 +357,7 @@ impl Plan {
         Load {
             clients: usize::try_from(clients).unwrap_or(2),
             watchers: dice.position(3),
+            dawdlers: 0,
             lessees: dice.position(4),
             appenders: dice.position(3),
             pause_ns: SECOND * clients / rate,

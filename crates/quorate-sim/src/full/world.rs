@@ -13,6 +13,7 @@ use quorate_storage::vfs::CrashStyle;
 use super::{
     chronicle::Chronicle,
     clients::{sessions, watchers},
+    dawdler::Dawdler,
     doors::Doors,
     history::History,
     judge::Witness,
@@ -80,6 +81,7 @@ pub(super) enum Event {
     },
     Session(usize),
     Watcher(usize),
+    Dawdler(usize),
     Mishap,
     Restart(usize),
     /// The safety phase is over.
@@ -98,6 +100,7 @@ pub(super) struct World {
     pub(super) members: Vec<Member>,
     pub(super) sessions: Vec<Session>,
     pub(super) watchers: Vec<Watcher>,
+    pub(super) dawdlers: Vec<Dawdler>,
     pub(super) history: History,
     pub(super) witness: Witness,
     /// Members whose disk was told to fail: they may stop with an error.
@@ -133,6 +136,7 @@ impl World {
             members,
             sessions: sessions(&plan),
             watchers: watchers(&plan),
+            dawdlers: Dawdler::all(&plan),
             history: History::default(),
             excused: BTreeSet::new(),
             rotten: BTreeSet::new(),
@@ -163,6 +167,9 @@ impl World {
         for watcher in 0..self.watchers.len() {
             self.put(SECOND, Event::Watcher(watcher));
         }
+        for dawdler in 0..self.dawdlers.len() {
+            self.put(SECOND, Event::Dawdler(dawdler));
+        }
         if !self.plan.mishaps.is_empty() {
             self.put(2 * SECOND, Event::Mishap);
         }
@@ -192,6 +199,7 @@ impl World {
             Event::Connection { at, peer, up } => self.connection(at, peer, up),
             Event::Session(session) => self.turn(session),
             Event::Watcher(watcher) => self.turn_of_watcher(watcher),
+            Event::Dawdler(dawdler) => self.turn_of_dawdler(dawdler),
             Event::Mishap => {
                 self.mishap();
                 Ok(())
@@ -458,6 +466,9 @@ impl World {
         }
         for watcher in self.watchers.iter_mut().filter(|watcher| watcher.member == member) {
             watcher.disconnect(now, &mut self.history.watches);
+        }
+        for dawdler in self.dawdlers.iter_mut().filter(|dawdler| dawdler.member == member) {
+            dawdler.disconnect(now);
         }
         if let Some(one) = self.members.get_mut(member) {
             one.running = None;
