@@ -49,21 +49,18 @@ mod tests {
         atomic::{AtomicU64, Ordering::SeqCst},
     };
 
-    use bytes::Bytes;
     use quorate_kv::{Command, TABLES};
     use quorate_node::{RoleChange, Scope};
     use quorate_proto::etcdserverpb::PutRequest;
     use quorate_raft::{EntryId, Index, Mono, NodeId, Role, SnapshotMeta, Term};
-    use quorate_storage::{
-        snapshot::{SnapshotHead, SnapshotWriter},
-        vfs::MemoryVfs,
-    };
+    use quorate_storage::{snapshot::SnapshotWriter, vfs::MemoryVfs};
 
     use super::Snapshots;
     use crate::{
         ServerConfig,
         clock::nanoseconds,
         pending::Waiter,
+        receiving,
         shared::{GROUP, Shared},
         slot::Slot,
         snapshots::{GIVE_UP_AFTER, ReceivedChunk},
@@ -73,7 +70,7 @@ mod tests {
     /// The first chunk of a transfer by the leader, of as many bytes.
     fn first_chunk(shared: &Shared, transfer: u64, bytes: usize) -> ReceivedChunk {
         let view = Arc::clone(shared.reader.load().view());
-        let head = SnapshotHead { index: 9, term: 1, header: Bytes::new() };
+        let head = receiving::head(EntryId { term: Term(1), index: Index(9) }, 0);
         let mut writer = SnapshotWriter::new(view, TABLES.to_vec(), head, (bytes, 7));
         let last = EntryId { term: Term(1), index: Index(9) };
         let (role, from, term) = (Role::Follower, NodeId(2), Term(1));

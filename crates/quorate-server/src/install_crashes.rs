@@ -15,11 +15,11 @@ use quorate_raft::{
     EntryId, EntryKind, EntryMeta, Index, Membership, Message, NodeId, SnapshotMeta, Term,
 };
 use quorate_storage::{
-    snapshot::{CHUNK_BYTES, SnapshotHead, SnapshotWriter},
+    snapshot::{CHUNK_BYTES, SnapshotWriter},
     vfs::{CrashStyle, Faults, MemoryVfs},
 };
 
-use crate::{Identity, ServerConfig, Started, shared::GROUP, testing};
+use crate::{Identity, ServerConfig, Started, receiving, shared::GROUP, testing};
 
 /// What the cluster committed: three entries of the first term, then entries of the second.
 const COMMITTED: [u64; 8] = [1, 1, 1, 2, 2, 2, 2, 2];
@@ -71,8 +71,7 @@ fn state_after(count: u64) -> Store {
 /// The messages that bring the snapshot.
 fn snapshot_messages() -> Vec<PeerMessage> {
     let store = state_after(SNAPSHOT.index.0);
-    let head =
-        SnapshotHead { index: SNAPSHOT.index.0, term: SNAPSHOT.term.0, header: Bytes::new() };
+    let head = receiving::head(SNAPSHOT, 0);
     let view = Arc::clone(store.reader().view());
     let mut writer = SnapshotWriter::new(view, TABLES.to_vec(), head, (CHUNK_BYTES, 3));
     let members = Identity::of(&config()).unwrap().members;

@@ -12,20 +12,42 @@
 //! | the leader, another chunk of a later transfer | the first one is asked for: this side has lost it, and the sender, who sends no other before that one is here, begins a new transfer |
 //! | the leader, of an earlier transfer, or telling another end of the snapshot | refused |
 //!
-//! A snapshot is as large as its sender says, up to [`SNAPSHOT_QUOTAS_MAX`] times the quota. When the last chunk is there, the
-//! file must be of the entry that the chunks told: the node decides by that, and the log goes on behind it.
+//! A snapshot's head says how many bytes of keys and values it holds ([`head`]), and what comes is bounded by that, whatever the
+//! receiver's own quota: a state that its leader has is legal. When the last chunk is there, the file must be of the entry that
+//! the chunks told: the node decides by that, and the log goes on behind it.
 
+use bytes::Bytes;
 use quorate_node::SnapshotProgress;
-use quorate_raft::{Mono, NodeId, SnapshotMeta, Term};
+use quorate_raft::{EntryId, Mono, NodeId, SnapshotMeta, Term};
 use quorate_storage::{
     StateDir,
-    snapshot::{IncomingSnapshot, Progress},
+    snapshot::{IncomingSnapshot, Progress, SnapshotHead},
 };
 
 use crate::{bugs::Bug, shared::Shared, snapshots::ReceivedChunk};
 
-/// The largest snapshot that is taken, in quotas: a state holds what is not yet purged as well.
-const SNAPSHOT_QUOTAS_MAX: u64 = 4;
+/// How many times what a snapshot holds its file may be: each pair is some bytes longer in it, and so is each chunk.
+const FILE_PER_HELD_MAX: u64 = 4;
+/// How large the file of a snapshot may be that holds nothing, or has not told yet what it holds.
+const FILE_BYTES_LEAST: u64 = 8 << 20;
+
+/// The head of a snapshot of the state after `applied`, of `held_bytes` of keys and values.
+pub(crate) fn head(applied: EntryId, held_bytes: u64) -> SnapshotHead {
+    let header = Bytes::copy_from_slice(&held_bytes.to_le_bytes());
+    SnapshotHead { index: applied.index.0, term: applied.term.0, header }
+}
+
+/// How large the file of a snapshot may be, in bytes, by its head.
+///
+/// # Errors
+/// It does not say what it holds.
+fn file_bytes_max(head: Option<&SnapshotHead>) -> anyhow::Result<u64> {
+    let Some(head) = head else { return Ok(FILE_BYTES_LEAST) };
+    let held = <[u8; 8]>::try_from(head.header.as_ref());
+    let held = held.map_err(|_| anyhow::anyhow!("its head does not say how much it holds"))?;
+    let file = u64::from_le_bytes(held).saturating_mul(FILE_PER_HELD_MAX);
+    Ok(file.saturating_add(FILE_BYTES_LEAST))
+}
 
 /// What is there of a snapshot.
 #[derive(Debug, Default)]
@@ -134,34 +156,33 @@ impl Incoming {
             *heard_at = shared.clock.now();
         }
         let is_trusted = shared.makes(Bug::SnapshotUnchecked);
-        let outcome =
-            self.write(shared.config.quota_bytes(), chunk).and_then(|progress| match self {
-                Self::Ready { snapshot, file } if !is_trusted => {
-                    check_end(file, snapshot).map(|()| progress)
-                }
-                Self::Nothing | Self::Receiving { .. } | Self::Ready { .. } | Self::Installing => {
-                    Ok(progress)
-                }
-            });
+        let outcome = self.write(chunk).and_then(|progress| match self {
+            Self::Ready { snapshot, file } if !is_trusted => {
+                check_end(file, snapshot).map(|()| progress)
+            }
+            Self::Nothing | Self::Receiving { .. } | Self::Ready { .. } | Self::Installing => {
+                Ok(progress)
+            }
+        });
         if outcome.is_err() {
             self.discard();
         }
         outcome.map(Some)
     }
 
-    fn write(
-        &mut self,
-        quota_bytes: u64,
-        chunk: &ReceivedChunk,
-    ) -> anyhow::Result<SnapshotProgress> {
+    fn write(&mut self, chunk: &ReceivedChunk) -> anyhow::Result<SnapshotProgress> {
         let Self::Receiving { file, .. } = self else { return Ok(SnapshotProgress::Refused) };
         if chunk.number != file.next_sequence() {
             return Ok(SnapshotProgress::Expect(file.next_sequence()));
         }
-        let bytes = file.received_bytes().saturating_add(chunk.data.len() as u64);
-        let bytes_max = quota_bytes.saturating_mul(SNAPSHOT_QUOTAS_MAX);
-        anyhow::ensure!(bytes <= bytes_max, "it has more than {bytes_max} bytes");
-        match file.accept(&chunk.data)? {
+        let progress = file.accept(&chunk.data)?;
+        let (bytes, bytes_max) = (file.received_bytes(), file_bytes_max(file.head())?);
+        anyhow::ensure!(
+            bytes <= bytes_max,
+            "chunk {} makes it {bytes} bytes, and by its head it has {bytes_max} at most",
+            chunk.number
+        );
+        match progress {
             Progress::Wants(next) => Ok(SnapshotProgress::Expect(next)),
             Progress::Complete => {
                 if let Self::Receiving { head, file, .. } = std::mem::take(self) {
@@ -187,9 +208,9 @@ fn check_end(file: &IncomingSnapshot, told: &SnapshotMeta) -> anyhow::Result<()>
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use quorate_raft::{EntryId, Index};
-    use quorate_storage::vfs::MemoryVfs;
+    use quorate_engine::{Batch, Durability, Engine, MemoryEngine, Table};
+    use quorate_raft::Index;
+    use quorate_storage::{snapshot::SnapshotWriter, vfs::MemoryVfs};
     use std::{path::Path, sync::Arc};
 
     use super::*;
@@ -259,12 +280,39 @@ mod tests {
         assert_eq!(decide(&incoming, &other), Decision::Answer(SnapshotProgress::Refused));
     }
 
+    /// What becomes of a snapshot with pairs of 4,000 bytes, in chunks of 10,000, whose head tells that it holds `told`.
+    fn receive(pairs: u32, told: Bytes) -> anyhow::Result<SnapshotProgress> {
+        let mut engine = MemoryEngine::new();
+        let mut batch = Batch::new();
+        for number in 0..pairs {
+            batch.put(KEYS, number.to_be_bytes().to_vec(), vec![7; 3_996]);
+        }
+        engine.commit(batch, Durability::Relaxed)?;
+        let head = SnapshotHead { header: told, ..head(EntryId::default(), 0) };
+        let mut writer = SnapshotWriter::new(engine.view()?, vec![KEYS], head, (10_000, 7));
+        let mut incoming = receiving(&chunk(1, 5, 7, 0));
+        let mut progress = SnapshotProgress::Expect(0);
+        while let Some(next) = writer.next_chunk()? {
+            let data = next.bytes;
+            progress = incoming.write(&ReceivedChunk {
+                number: next.sequence,
+                data,
+                ..chunk(1, 5, 7, 0)
+            })?;
+        }
+        Ok(progress)
+    }
+
+    const KEYS: Table = Table("keys");
+
+    /// A receiver with another quota once refused it for ever, and it was sent for ever.
     #[test]
-    fn a_snapshot_larger_than_the_quota_allows_is_refused() {
-        let mut begun = chunk(1, 5, 7, 0);
-        let mut incoming = receiving(&begun);
-        begun.data = Bytes::from(vec![0; 41]);
-        let error = incoming.write(10, &begun).unwrap_err().to_string();
-        assert!(error.contains("more than 40 bytes"), "{error}");
+    fn a_snapshot_is_as_large_as_its_head_says_whatever_the_quota() {
+        let told = |bytes: u64| head(EntryId::default(), bytes).header;
+        assert_eq!(receive(3_000, told(4_000 * 3_000)).unwrap(), SnapshotProgress::Done);
+        let error = receive(3_000, told(400)).unwrap_err().to_string();
+        assert!(error.contains("by its head it has 8390208 at most"), "{error}");
+        let error = receive(10, Bytes::new()).unwrap_err().to_string();
+        assert!(error.contains("does not say how much it holds"), "{error}");
     }
 }

@@ -22,13 +22,13 @@ use quorate_node::{NodeEvent, Pace, PeerMessage, SnapshotOrder, SnapshotProgress
 use quorate_raft::{EntryId, Index, Mono, NodeId, SnapshotMeta, Term};
 use quorate_storage::{
     StateDir,
-    snapshot::{CHUNK_BYTES, IncomingSnapshot, SnapshotHead, SnapshotWriter},
+    snapshot::{CHUNK_BYTES, IncomingSnapshot, SnapshotWriter},
 };
 
 use crate::{
     bugs::Bug,
     clock::nanoseconds,
-    receiving::Incoming,
+    receiving::{self, Incoming},
     shared::{GROUP, RaftInput, Shared},
 };
 
@@ -266,11 +266,14 @@ enum Going {
 
 impl Sending {
     fn new(shared: &Shared, order: SnapshotOrder, transfer: u64) -> io::Result<Self> {
+        let held_bytes = shared.sizes.live.load(Relaxed);
         let reader = shared.reader.load_full();
+        // Either may belong to the run before.
+        let held_bytes = held_bytes.max(shared.sizes.live.load(Relaxed));
         let applied = reader.applied();
         let last = EntryId { term: Term(applied.term), index: Index(applied.index) };
         let snapshot = SnapshotMeta { last, membership: shared.identity.membership() };
-        let head = SnapshotHead { index: applied.index, term: applied.term, header: Bytes::new() };
+        let head = receiving::head(last, held_bytes);
         let view = Arc::clone(reader.view());
         let salt = shared.vfs.random()?;
         let lower = shared.config.lower_limits.map(|lower| lower.snapshot_chunk_bytes);
