@@ -106,9 +106,10 @@ impl Backend for Handle {
 
     fn status(&self) -> Status {
         let standing = &self.0.standing;
+        let known = standing.leadership();
         Status {
-            leader: standing.leader().map(|leader| leader.0),
-            raft_term: standing.term().0,
+            leader: known.leader.map(|leader| leader.0),
+            raft_term: known.term.0,
             commit_index: standing.commit(),
             applied_index: standing.applied(),
             is_learner: false,

@@ -140,8 +140,8 @@ impl Incoming {
         dir: &StateDir,
         chunk: &ReceivedChunk,
     ) -> anyhow::Result<Option<SnapshotProgress>> {
-        let standing = (shared.standing.term(), shared.standing.leader());
-        match self.decide(chunk, standing) {
+        let known = shared.standing.leadership();
+        match self.decide(chunk, (known.term, known.leader)) {
             Decision::Ignore => return Ok(None),
             Decision::Answer(progress) => return Ok(Some(progress)),
             Decision::Take => {}

@@ -190,43 +190,54 @@ impl Shared {
 /// The node's standing as its Raft thread last saw it.
 #[derive(Debug)]
 pub(crate) struct Standing {
-    term: AtomicU64,
-    leader: AtomicU64,
-    leads: AtomicBool,
+    /// One picture: a term goes with who leads it.
+    leadership: ArcSwap<Leadership>,
     commit: AtomicU64,
     applied: AtomicU64,
-    leaderless_since: AtomicU64,
     /// The Raft thread wants to hear when more is applied.
     wants_applied: AtomicBool,
 }
 
-/// No moment: there is a leader.
-const NEVER: u64 = u64::MAX;
+/// Who leads which term, as far as this node knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leadership {
+    pub(crate) term: Term,
+    pub(crate) leader: Option<NodeId>,
+    /// This node does.
+    leads: bool,
+    /// Since when nobody is known to; `None`: there is a leader.
+    leaderless_since: Option<Mono>,
+}
 
 impl Standing {
     pub(crate) fn new(now: Mono, term: Term, applied: u64) -> Self {
+        let leaderless_since = Some(now);
+        let leadership = Leadership { term, leader: None, leads: false, leaderless_since };
         Self {
-            term: AtomicU64::new(term.0),
-            leader: AtomicU64::new(0),
-            leads: AtomicBool::new(false),
+            leadership: ArcSwap::from_pointee(leadership),
             commit: AtomicU64::new(applied),
             applied: AtomicU64::new(applied),
-            leaderless_since: AtomicU64::new(now.0),
             wants_applied: AtomicBool::new(false),
         }
     }
 
+    /// Who leads which term. Whoever needs two of these asks once.
+    pub(crate) fn leadership(&self) -> Leadership {
+        **self.leadership.load()
+    }
+
     pub(crate) fn term(&self) -> Term {
-        Term(self.term.load(Relaxed))
+        self.leadership().term
     }
 
     pub(crate) fn leader(&self) -> Option<NodeId> {
-        Some(NodeId(self.leader.load(Relaxed))).filter(|leader| leader.0 != 0)
+        self.leadership().leader
     }
 
     /// The term in which this node leads, if it does.
     pub(crate) fn leads(&self) -> Option<Term> {
-        self.leads.load(Relaxed).then(|| self.term())
+        let Leadership { term, leads, .. } = self.leadership();
+        leads.then_some(term)
     }
 
     pub(crate) fn commit(&self) -> u64 {
@@ -238,24 +249,21 @@ impl Standing {
     }
 
     pub(crate) fn leaderless_since(&self) -> Option<Mono> {
-        Some(Mono(self.leaderless_since.load(Relaxed))).filter(|since| since.0 != NEVER)
+        self.leadership().leaderless_since
     }
 
     pub(crate) fn set_commit(&self, commit: u64) {
         self.commit.store(commit, Relaxed);
     }
 
+    /// For the Raft side alone.
     pub(crate) fn set_role(&self, now: Mono, change: &RoleChange) {
-        self.term.store(change.term.0, Relaxed);
-        self.leader.store(change.leader.map_or(0, |leader| leader.0), Relaxed);
-        self.leads.store(change.role == Role::Leader, Relaxed);
-        match change.leader {
-            Some(_) => self.leaderless_since.store(NEVER, Relaxed),
-            None => {
-                // An earlier moment stays.
-                let _ = self.leaderless_since.compare_exchange(NEVER, now.0, Relaxed, Relaxed);
-            }
-        }
+        let RoleChange { role, term, leader, .. } = *change;
+        // An earlier moment stays.
+        let since = self.leaderless_since().unwrap_or(now);
+        let leaderless_since = leader.is_none().then_some(since);
+        let leads = role == Role::Leader;
+        self.leadership.store(Arc::new(Leadership { term, leader, leads, leaderless_since }));
     }
 
     /// More is applied; says whether the Raft thread wants to hear of it.
