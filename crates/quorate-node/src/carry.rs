@@ -271,7 +271,7 @@ impl Group {
         Some(all)
     }
 
-    /// The first entries of `range`, at least one: from memory, else from the log. `None`: the log failed, or is being written.
+    /// The first entries of `range`, at least one: from memory, else from the log. `None`: the log failed, or has yet to read them.
     fn read_some(
         &self,
         range: EntryRange,

@@ -38,7 +38,7 @@ pub(crate) struct Group {
     pub(crate) held: Vec<(IoToken, NodeId, PeerMessage)>,
     /// The newest token that is done.
     pub(crate) done: Option<IoToken>,
-    /// Appends whose entries are in the log only, which was being written.
+    /// Appends whose entries are in the log only, which has yet to read them.
     pub(crate) starved: VecDeque<quorate_raft::Send>,
     pub(crate) committed: Index,
     pub(crate) handed: Index,

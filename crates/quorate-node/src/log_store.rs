@@ -96,8 +96,9 @@ pub enum LogError {
         /// How much was asked for.
         needed_bytes: u64,
     },
-    /// Somebody writes to the log, and nobody may read meanwhile: ask again once that write is done.
-    #[error("the log is being written")]
+    /// Nobody waits here for a disk: what was asked for is being read, or will be once what is under way is done. Ask again then;
+    /// a round follows.
+    #[error("the log is busy")]
     Busy,
     /// The log holds no such entry: it was dropped or never appended.
     #[error("group {group}: entry {index} is not in the log")]
@@ -130,7 +131,7 @@ pub trait LogStore: Send {
     ///
     /// # Errors
     /// [`LogError::Unavailable`] when the first is not there; [`LogError::Corrupt`] rather than a wrong entry;
-    /// [`LogError::Busy`] while somebody writes.
+    /// [`LogError::Busy`] while it is not there yet.
     fn read(
         &mut self,
         group: GroupId,

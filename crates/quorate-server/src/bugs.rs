@@ -56,6 +56,10 @@ pub enum Bug {
     SnapshotUnchecked,
     /// A client keeps an old state, whatever space it takes. Ours, and etcd's.
     ViewsKept,
+    /// Whoever brings an acknowledgement of a snapshot's chunks reads the next ones. Ours.
+    ChunksReadAtOnce,
+    /// The Raft side reads old entries itself. Ours.
+    RaftReadsLog,
 }
 
 impl Shared {

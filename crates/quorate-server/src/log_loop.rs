@@ -1,10 +1,10 @@
-//! The log side: writes what the Raft side decided, and makes it durable.
+//! The log side: writes what the Raft side decided, and makes it durable; reads what the Raft side has no longer in memory.
 //!
-//! It gets one batch at a time, and with it the log itself, which goes back with the outcome: so neither side ever waits for the
-//! other. While a write takes its time, or hangs, the Raft side goes on: it hears its peers and clients, keeps deadlines, and gives
-//! up leadership; what it decides meanwhile is the next batch.
+//! It gets one batch, or some ranges to read, at a time, and with it the log itself, which goes back with the outcome: so neither
+//! side ever waits for the other. While the disk takes its time, or hangs, the Raft side goes on: it hears its peers and clients,
+//! keeps deadlines, and gives up leadership; what it decides meanwhile is the next batch.
 //!
-//! Whoever drives both sides may do so on one thread as long as writes are quick: `docs/decisions/0002-disk-and-raft-share-a-thread.md`.
+//! Whoever drives both sides may do so on one thread as long as the disk is quick: `docs/decisions/0002-disk-and-raft-share-a-thread.md`.
 
 use std::{
     fmt,
@@ -16,12 +16,13 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use quorate_node::{LogError, LogRecord, LogStore, NodeIo};
+use quorate_node::{Entry, LogError, LogRecord, LogStore, NodeIo};
+use quorate_raft::{EntryRange, GroupId, Index};
 use quorate_storage::Wal;
 
 use crate::shared::{RaftInput, Shared};
 
-/// No moment: nothing is being written.
+/// No moment: nothing is under way.
 const IDLE: u64 = u64::MAX;
 
 /// The log side.
@@ -35,21 +36,21 @@ impl LogLoop {
         Self { shared }
     }
 
-    /// Whether there is something to write.
+    /// Whether there is something to write, or to read.
     pub fn is_ready(&self) -> bool {
         self.shared.log.is_ready()
     }
 
-    /// How long the write under way has taken; `None`: there is none.
+    /// How long the job under way has taken; `None`: there is none.
     pub fn busy_for(&self) -> Option<Duration> {
         self.shared.log.busy_for(self.shared.clock.now().0)
     }
 
-    /// Writes what waits, if anything does, and tells the Raft side how it went. Blocks for as long as the disk does.
+    /// Does what waits, if anything does, and tells the Raft side how it went. Blocks for as long as the disk does.
     pub fn round(&self) {
         let shared = &self.shared;
         let Some(mut job) = shared.log.take(shared.clock.now().0) else { return };
-        let outcome = job.write();
+        let outcome = job.perform();
         if outcome.is_ok() {
             shared.metrics.wal_write_bytes.raise_to(job.log.stats().written_bytes);
         }
@@ -58,19 +59,52 @@ impl LogLoop {
     }
 }
 
-/// A batch on its way to the disk, with the log that it goes to.
+/// Something to do, with the log that it is done to.
 pub(crate) struct LogJob {
     pub(crate) log: Box<Wal>,
-    pub(crate) io: Vec<NodeIo>,
+    pub(crate) work: Work,
     /// The term of the log's last entry, and the commit index: for a build that forgets votes.
     #[cfg(feature = "breakable")]
-    pub(crate) forget: Option<(crate::Breaks, quorate_raft::Term, quorate_raft::Index)>,
+    pub(crate) forget: Option<(crate::Breaks, quorate_raft::Term, Index)>,
+}
+
+/// What is done to the log.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// A batch on its way to the disk.
+    Write(Vec<NodeIo>),
+    /// Ranges to be read.
+    Read(Vec<Wanted>),
+}
+
+/// Entries that the Raft side lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) group: GroupId,
+    pub(crate) range: EntryRange,
+    /// How much of it, in bytes of content, but one entry at least.
+    pub(crate) bytes_max: u64,
+}
+
+/// Entries that were read for the Raft side, the first of a range.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    wanted: Wanted,
+    entries: Vec<Entry>,
 }
 
 impl LogJob {
+    fn perform(&mut self) -> Result<Vec<Fetched>, LogError> {
+        match &self.work {
+            Work::Write(_) => self.write().map(|()| Vec::new()),
+            Work::Read(wanted) => wanted.iter().map(|one| one.read(&mut self.log)).collect(),
+        }
+    }
+
     /// One write and one sync for everything.
     fn write(&mut self) -> Result<(), LogError> {
-        let records: Vec<LogRecord<'_>> = self.io.iter().map(NodeIo::record).collect();
+        let Work::Write(io) = &self.work else { return Ok(()) };
+        let records: Vec<LogRecord<'_>> = io.iter().map(NodeIo::record).collect();
         #[cfg(feature = "breakable")]
         let records = {
             let mut records = records;
@@ -84,24 +118,69 @@ impl LogJob {
     }
 }
 
-impl fmt::Debug for LogJob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogJob").field("records", &self.io.len()).finish_non_exhaustive()
+impl Wanted {
+    /// Reads as much as is wanted; one read of the log may be less.
+    fn read(&self, log: &mut Wal) -> Result<Fetched, LogError> {
+        let Self { group, range, bytes_max } = *self;
+        let mut entries = log.read(group, range, bytes_max)?;
+        let mut rest = behind(range, &entries);
+        while !entries.is_empty() && !rest.is_empty() {
+            let left = bytes_max.saturating_sub(content_bytes(&entries));
+            let mut more = log.read(group, rest, left)?;
+            if more.is_empty() || content_bytes(&more) > left {
+                break;
+            }
+            rest = behind(rest, &more);
+            entries.append(&mut more);
+        }
+        Ok(Fetched { wanted: *self, entries })
     }
 }
 
-/// A batch that was written, or could not be.
+impl Fetched {
+    /// The entries of a range from its first on, as far as they are here and within its limit, but at least one. `None` if the
+    /// first is not here.
+    pub(crate) fn give(&self, wanted: Wanted) -> Option<Vec<Entry>> {
+        let Wanted { group, range, bytes_max } = wanted;
+        let skip = range.first.0.checked_sub(self.wanted.range.first.0)?;
+        let is_here = group == self.wanted.group && skip < self.entries.len() as u64;
+        let (skip, count) = (usize::try_from(skip).ok()?, usize::try_from(range.len()).ok()?);
+        let mut bytes = 0;
+        let fits = |(nth, entry): &(usize, &Entry)| {
+            bytes += entry.payload.len() as u64;
+            *nth == 0 || bytes <= bytes_max
+        };
+        let here = self.entries.iter().skip(skip).take(count).enumerate().take_while(fits);
+        is_here.then(|| here.map(|(_, entry)| entry.clone()).collect())
+    }
+}
+
+fn behind(range: EntryRange, entries: &[Entry]) -> EntryRange {
+    EntryRange { first: Index(range.first.0 + entries.len() as u64), last: range.last }
+}
+
+fn content_bytes(entries: &[Entry]) -> u64 {
+    entries.iter().map(|entry| entry.payload.len() as u64).sum()
+}
+
+impl fmt::Debug for LogJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogJob").field("work", &self.work).finish_non_exhaustive()
+    }
+}
+
+/// A job that was done, or could not be, and what was read.
 #[derive(Debug)]
 pub(crate) struct Written {
     pub(crate) job: LogJob,
-    pub(crate) outcome: Result<(), LogError>,
+    pub(crate) outcome: Result<Vec<Fetched>, LogError>,
 }
 
-/// Between the Raft side and the log side: room for one batch.
+/// Between the Raft side and the log side: room for one job.
 #[derive(Debug)]
 pub(crate) struct LogQueue {
     waiting: Mutex<Option<LogJob>>,
-    /// When the write under way began, in nanoseconds of the server's clock.
+    /// When the job under way began, in nanoseconds of the server's clock.
     since: AtomicU64,
 }
 
@@ -112,12 +191,12 @@ impl Default for LogQueue {
 }
 
 impl LogQueue {
-    /// Gives a batch to write. There is none: its log is that of the last one.
+    /// Gives a job. There is none: its log is that of the last one.
     pub(crate) fn put(&self, job: LogJob) {
         *self.waiting.lock() = Some(job);
     }
 
-    /// Whether a batch waits to be written.
+    /// Whether a job waits.
     pub(crate) fn is_ready(&self) -> bool {
         self.waiting.lock().is_some()
     }
@@ -132,7 +211,7 @@ impl LogQueue {
         self.since.store(IDLE, SeqCst);
     }
 
-    /// How long the write under way has taken; `None`: there is none.
+    /// How long the job under way has taken; `None`: there is none.
     pub(crate) fn busy_for(&self, now: u64) -> Option<Duration> {
         let since = self.since.load(SeqCst);
         (since != IDLE).then(|| Duration::from_nanos(now.saturating_sub(since)))

@@ -8,6 +8,8 @@
 //! was told; entries go to the state machine only when they are durable here. The record of a snapshot's install, and whatever
 //! comes after it, is written only when the state machine is that snapshot, durably. Neither a write nor an install keeps this
 //! side from its other work.
+//!
+//! This side uses no disk at all, and waits for nobody who does: what is to be read or removed, others read or remove.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -76,10 +78,11 @@ impl Drop for RaftLoop {
 impl RaftLoop {
     pub(crate) fn new(shared: Arc<Shared>, node: Node, log: Wal) -> Self {
         let told_applied = shared.standing.applied();
+        let log = LogWriter::new(log, shared.makes(Bug::RaftReadsLog));
         Self {
             shared,
             node,
-            log: LogWriter::new(log),
+            log,
             effects: NodeEffects::default(),
             inputs: Vec::new(),
             reads: BTreeMap::new(),
@@ -127,6 +130,11 @@ impl RaftLoop {
     /// Whether the state machine is becoming a snapshot that the log does not know of yet.
     pub fn is_installing(&self) -> bool {
         self.log.is_installing()
+    }
+
+    /// Whether something waits to be durable, and for nothing but the disk.
+    pub fn is_writing(&self) -> bool {
+        self.log.is_writing()
     }
 
     /// The term of the log's entry at `index`, if the core knows it.

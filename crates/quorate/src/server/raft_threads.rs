@@ -1,7 +1,7 @@
 //! The two threads that drive the Raft side and the log side.
 //!
 //! While the disk is quick, the first does both in turn: a write is over sooner than another thread wakes, and what comes in
-//! meanwhile is the next batch. When a write takes longer than that, the second takes the Raft side over until it is done: peers
+//! meanwhile is the next batch. When it takes longer than that, the second takes the Raft side over until it is done: peers
 //! are answered, time-outs kept, leadership given up. `docs/decisions/0002-disk-and-raft-share-a-thread.md`.
 
 use std::{thread, time::Duration};
