@@ -14,6 +14,7 @@ impl Handle {
         vec![
             ("waiting proposals", shared.pending.len()),
             ("calls of the leader", shared.calls.len()),
+            ("calls that wait beside", shared.beside.len()),
             ("inputs of the Raft side", shared.raft.len()),
             ("inputs of the apply side", shared.apply.len()),
             ("snapshots being sent", Snapshots::sending(shared)),

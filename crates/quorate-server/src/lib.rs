@@ -23,6 +23,7 @@
 
 mod apply_loop;
 mod backend;
+mod beside;
 #[cfg(feature = "breakable")]
 mod breaks;
 mod bugs;

@@ -3,8 +3,11 @@
 //! A follower asks its leader over the peer connection. The leader first confirms that it still leads, as for a linearizable read:
 //! a deposed one must not acknowledge a renewal that its successor knows nothing of.
 //!
-//! All that is done here is short, since the Raft thread does it: heartbeats wait meanwhile. So the keys of a lease, of which there
-//! may be very many, are no matter of the leader's: whoever asks for them reads them from its own state.
+//! The Raft thread renews, in the moment in which leadership is confirmed; heartbeats wait meanwhile. So it renews only when
+//! nobody else has the lessor, who may have it for seconds (a promotion looks at every lease): else a job waits for it
+//! ([`Beside`](crate::beside::Beside)), and then leadership is confirmed anew. Whatever reads the state is done by that job, too.
+//! The keys of a lease, of which there may be very many, are no matter of the leader's: whoever asks for them reads them from its
+//! own state.
 //!
 //! Bodies are a byte that says what it is, then fixed little-endian numbers.
 
@@ -24,6 +27,7 @@ use quorate_proto::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest};
 use quorate_raft::{NodeId, Term};
 
 use crate::{
+    beside::Beside,
     bugs::Bug,
     pending::Waiter,
     shared::Shared,
@@ -63,22 +67,51 @@ pub(crate) struct TimeLeft {
     pub(crate) granted_ttl: i64,
 }
 
+/// How often a call waits for the lessor. Whoever asks does so again.
+const WAITS_MAX: u32 = 4;
+
 impl Call {
     /// Does it on this node if it leads, and hands the answer to `done`: now, or later on another thread.
     pub(crate) fn serve(self, shared: &Arc<Shared>, done: impl FnOnce(Answer) + Send + 'static) {
+        self.serve_after(shared, 0, done);
+    }
+
+    /// The same, after so many waits for the lessor.
+    fn serve_after(
+        self,
+        shared: &Arc<Shared>,
+        waits: u32,
+        done: impl FnOnce(Answer) + Send + 'static,
+    ) {
         let server = Arc::clone(shared);
         let then = move |confirmed: Result<(), _>| match (confirmed, server.standing.leads()) {
-            (Ok(()), Some(term)) => self.perform(&server, term, done),
+            (Ok(()), Some(term)) => self.perform(&server, (term, waits), done),
             (Ok(()) | Err(_), _) => done(Answer::TryAgain),
         };
         shared.read(Waiter::Call(Box::new(then)));
     }
 
     /// Does it as the leader of `term`.
-    fn perform(self, shared: &Arc<Shared>, term: Term, done: impl FnOnce(Answer) + Send + 'static) {
+    fn perform(
+        self,
+        shared: &Arc<Shared>,
+        (term, waits): (Term, u32),
+        done: impl FnOnce(Answer) + Send + 'static,
+    ) {
         match self {
-            Self::Renew { ids } => renew(shared, (term, 0), ids, done),
-            Self::TimeToLive { id } => done(time_to_live(shared, term, id)),
+            Self::Renew { ids } => match with_free_lessor(shared, term, &ids) {
+                Some(renewed) => renew(shared, (term, 0), (ids, renewed), done),
+                None if waits < WAITS_MAX => {
+                    beside(shared, done, move |server, done| {
+                        drop(server.lessor.lock());
+                        Self::Renew { ids }.serve_after(server, waits + 1, done);
+                    });
+                }
+                None => done(Answer::TryAgain),
+            },
+            Self::TimeToLive { id } => {
+                beside(shared, done, move |server, done| done(time_to_live(server, term, id)));
+            }
         }
     }
 
@@ -161,27 +194,50 @@ impl Answer {
     }
 }
 
+/// Does what may have to wait for the lessor or the disk, if there is room for it.
+fn beside<D: FnOnce(Answer) + Send + 'static>(
+    shared: &Arc<Shared>,
+    done: D,
+    act: impl FnOnce(&Arc<Shared>, D) + Send + 'static,
+) {
+    let server = Arc::clone(shared);
+    let act = move |has_room| if has_room { act(&server, done) } else { done(Answer::TryAgain) };
+    Beside::put(shared, Box::new(act));
+}
+
 /// Does something with the lessor if it keeps time for the leadership of `term`. Another one's clock knows nothing of what
 /// was renewed elsewhere in between.
-fn with_lessor<T>(shared: &Shared, term: Term, act: impl FnOnce(&mut Lessor) -> T) -> Option<T> {
-    let mut lessor = shared.lessor.lock();
+fn for_term<T>(
+    shared: &Shared,
+    term: Term,
+    lessor: &mut Lessor,
+    act: impl FnOnce(&mut Lessor) -> T,
+) -> Option<T> {
     let is_current = lessor.primary_term() == Some(term.0);
-    (is_current || shared.makes(Bug::LessorOfAnyTerm)).then(|| act(&mut lessor))
+    (is_current || shared.makes(Bug::LessorOfAnyTerm)).then(|| act(lessor))
+}
+
+/// What became of a renewal, as [`renew_all`] tells it.
+type Renewed = Option<(Vec<Option<i64>>, Vec<LeaseCheckpoint>)>;
+
+/// Renews unless somebody has the lessor: `None`.
+fn with_free_lessor(shared: &Shared, term: Term, ids: &[i64]) -> Option<Renewed> {
+    let mut lessor = shared.lessor.try_lock()?;
+    Some(for_term(shared, term, &mut lessor, |lessor| renew_all(shared, lessor, ids)).flatten())
 }
 
 /// How often checkpoints are taken back for one call. The next ones are named an interval later at the earliest.
 const RESETS_MAX: u32 = 4;
 
-/// Leadership of `term` is confirmed. Leases that were checkpointed are first given back their whole time, through the log,
-/// and then all are renewed once more: that an entry of this term was committed confirms the leadership anew, unless it was
-/// lost since, of which the lessor may not have heard yet.
+/// Leadership of `term` is confirmed, and the leases were renewed, but for those that were checkpointed: they are first given
+/// back their whole time, through the log, and then all are renewed once more, by the apply side. That an entry of this term
+/// was committed confirms the leadership anew, unless it was lost since, of which the lessor may not have heard yet.
 fn renew(
     shared: &Arc<Shared>,
     (term, resets): (Term, u32),
-    ids: Arc<[i64]>,
+    (ids, renewed): (Arc<[i64]>, Renewed),
     done: impl FnOnce(Answer) + Send + 'static,
 ) {
-    let renewed = with_lessor(shared, term, |lessor| renew_all(shared, lessor, &ids)).flatten();
     let Some((ttls, checkpointed)) = renewed else { return done(Answer::TryAgain) };
     if checkpointed.is_empty() {
         let renewed = ttls.iter().filter(|ttl| ttl.is_some()).count();
@@ -192,7 +248,11 @@ fn renew(
     let server = Arc::clone(shared);
     let then = move |outcome: Result<_, _>| match outcome {
         Ok(_) if resets < RESETS_MAX && server.standing.leads() == Some(term) => {
-            renew(&server, (term, resets + 1), ids, done);
+            let mut lessor = server.lessor.lock();
+            let act = |lessor: &mut Lessor| renew_all(&server, lessor, &ids);
+            let renewed = for_term(&server, term, &mut lessor, act).flatten();
+            drop(lessor);
+            renew(&server, (term, resets + 1), (ids, renewed), done);
         }
         Ok(_) | Err(_) => done(Answer::TryAgain),
     };
@@ -201,11 +261,7 @@ fn renew(
 
 /// Renews what can be renewed: the times to live, and the checkpoints that must be taken back before. `None` if this node
 /// keeps no time.
-fn renew_all(
-    shared: &Shared,
-    lessor: &mut Lessor,
-    ids: &[i64],
-) -> Option<(Vec<Option<i64>>, Vec<LeaseCheckpoint>)> {
+fn renew_all(shared: &Shared, lessor: &mut Lessor, ids: &[i64]) -> Renewed {
     let mut ttls = Vec::with_capacity(ids.len());
     let mut checkpointed = Vec::new();
     let now = shared.clock.now().0;
@@ -244,7 +300,9 @@ fn time_to_live(shared: &Shared, term: Term, id: i64) -> Answer {
         Err(error) => return Answer::Failed(error.to_string()),
     };
     let now = shared.clock.now().0;
-    let remaining = with_lessor(shared, term, |lessor| lessor.remaining(now, id));
+    let mut lessor = shared.lessor.lock();
+    let remaining = for_term(shared, term, &mut lessor, |lessor| lessor.remaining(now, id));
+    drop(lessor);
     let Some(remaining_ttl) = remaining.flatten() else { return Answer::TryAgain };
     Answer::TimeToLive(Some(TimeLeft { remaining_ttl, granted_ttl }))
 }

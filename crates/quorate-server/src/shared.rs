@@ -28,6 +28,7 @@ use quorate_storage::vfs::Vfs;
 
 use crate::{
     ServerConfig,
+    beside::Beside,
     bugs::Bug,
     clock::Clock,
     door::Door,
@@ -100,6 +101,7 @@ pub(crate) struct Shared {
     pub(crate) apply: Inbox<ApplyInput>,
     pub(crate) pending: Pending,
     pub(crate) calls: Calls,
+    pub(crate) beside: Beside,
     pub(crate) reader: ArcSwap<Reader>,
     pub(crate) watches: Arc<Watches>,
     pub(crate) views: Arc<OpenViews>,
