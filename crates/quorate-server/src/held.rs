@@ -105,6 +105,29 @@ mod tests {
         assert_ne!(file(), before, "the next one is welcome");
     }
 
+    /// The Raft side once removed it itself, however long the disk took.
+    #[test]
+    fn a_snapshot_that_nobody_wants_is_removed_beside() {
+        let (vfs, now) = (Arc::new(MemoryVfs::new()), Arc::new(AtomicU64::new(1)));
+        let jobs = Arc::default();
+        let mut server = testing::started_with_jobs(&vfs, &now, &jobs);
+        let is_there = || vfs.files().iter().any(|(path, _)| path.ends_with("snapshot.incoming"));
+        while server.raft.is_ready() || server.log.is_ready() {
+            server.turn().unwrap();
+        }
+        let shared = Arc::clone(&server.handle.0);
+        Snapshots::take_chunk(&shared, &first_chunk(&shared, 5, 1 << 20));
+        let calls = vfs.counts();
+        server.raft.round().unwrap();
+        assert_eq!(vfs.counts(), calls);
+        assert!(
+            shared.snapshots.is_receiving() && is_there(),
+            "others are refused until it is gone"
+        );
+        jobs.begin();
+        assert!(!shared.snapshots.is_receiving() && !is_there());
+    }
+
     /// Half a snapshot and its file once stayed until the next one came.
     #[test]
     fn half_a_snapshot_goes_when_its_sender_falls_silent() {

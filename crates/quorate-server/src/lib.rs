@@ -53,6 +53,7 @@ mod publication;
 mod raft_loop;
 mod readiness;
 mod receiving;
+mod sending;
 mod services;
 mod shared;
 mod slot;

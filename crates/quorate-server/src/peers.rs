@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Handle {
-    /// A member said something. Blocks while a chunk of a snapshot is written or read.
+    /// A member said something. Blocks while a chunk of a snapshot is written, and for nothing else.
     pub fn take_peer_message(&self, from: NodeId, message: PeerMessage) {
         take_message(&self.0, from, message);
     }

@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use anyhow::Context;
 use quorate_kv::COMMAND_VERSION;
 use quorate_node::{Node, NodeEffects, NodeEvent, NodeIo, ReadAnswer, Throttle, Unreadable};
-use quorate_raft::{Broken, Index, Mono, NodeId, Notice, Role, Term, View};
+use quorate_raft::{Broken, Index, Mono, NodeId, Notice, Role, SnapshotMeta, Term, View};
 use quorate_storage::Wal;
 
 #[cfg(feature = "breakable")]
@@ -224,9 +224,10 @@ impl RaftLoop {
         let written: Vec<_> = inputs.extract_if(.., is_written).collect();
         for input in written.into_iter().chain(inputs.drain(..)) {
             match input {
-                RaftInput::Event(event @ NodeEvent::SnapshotReceived { .. }) => {
-                    self.step(now, event);
-                    self.discard_unwanted();
+                RaftInput::Event(NodeEvent::SnapshotReceived { group, from, term, snapshot }) => {
+                    let received = snapshot.clone();
+                    self.step(now, NodeEvent::SnapshotReceived { group, from, term, snapshot });
+                    self.discard_unwanted(received);
                 }
                 RaftInput::Event(event) => self.step(now, event),
                 RaftInput::Read(waiter) => waiters.push(waiter),
@@ -260,10 +261,10 @@ impl RaftLoop {
     }
 
     /// A received snapshot that the node doesn't install makes room for another.
-    fn discard_unwanted(&self) {
+    fn discard_unwanted(&self, received: SnapshotMeta) {
         let installs = |io: &NodeIo| matches!(io, NodeIo::Install { .. });
         if !self.effects.io.iter().any(installs) {
-            Snapshots::discard(&self.shared);
+            Snapshots::discard(&self.shared, received);
         }
     }
 

@@ -4,10 +4,12 @@
 //! follower has acknowledged as the link carries. The follower writes them to a file; when the last one is durable its node decides, and
 //! if it wants the snapshot the apply thread installs it. A transfer that makes no progress is given up; the node orders a
 //! new one if it is still needed.
+//!
+//! Nobody who has something else to do waits for a state to be read: acknowledgements come on the lane of heartbeats and votes.
+//! So a job reads, without a lock, and what is read is kept until it is acknowledged ([`Sending`]).
 
 use std::{
     collections::BTreeMap,
-    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -17,27 +19,21 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use quorate_kv::TABLES;
-use quorate_node::{NodeEvent, Pace, PeerMessage, SnapshotOrder, SnapshotProgress};
-use quorate_raft::{EntryId, Index, Mono, NodeId, SnapshotMeta, Term};
+use quorate_node::{NodeEvent, PeerMessage, SnapshotOrder, SnapshotProgress};
+use quorate_raft::{Mono, NodeId, SnapshotMeta, Term};
 use quorate_storage::{
     StateDir,
-    snapshot::{CHUNK_BYTES, IncomingSnapshot, SnapshotWriter},
+    snapshot::{IncomingSnapshot, SnapshotWriter},
 };
 
 use crate::{
     bugs::Bug,
     clock::nanoseconds,
-    receiving::{self, Incoming},
+    receiving::Incoming,
+    sending::{Going, Outcome, Sending},
     shared::{GROUP, RaftInput, Shared},
 };
 
-/// How many chunks are under way at first.
-const WINDOW: u64 = 2;
-/// How few and how many they become, as the link carries them.
-const WINDOW_BOUNDS: (u64, u64) = (1, 16);
-/// At least so long a silence means that what is under way was lost, and longer where round trips are.
-const RESEND_AFTER: Duration = Duration::from_secs(1);
 /// After this long without progress a transfer is given up.
 pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_secs(40);
 
@@ -48,6 +44,8 @@ pub(crate) struct Snapshots {
     transfers: AtomicU64,
     outgoing: Mutex<BTreeMap<u64, Sending>>,
     incoming: Mutex<Incoming>,
+    /// What is ready and the node does not want. Never locked while the disk is used, as `incoming` is.
+    unwanted: Mutex<Option<SnapshotMeta>>,
 }
 
 /// A chunk as it came from a peer.
@@ -69,6 +67,7 @@ impl Snapshots {
             transfers: AtomicU64::new(first_transfer),
             outgoing: Mutex::default(),
             incoming: Mutex::default(),
+            unwanted: Mutex::default(),
         }
     }
 
@@ -80,6 +79,12 @@ impl Snapshots {
     /// How many are under way to others.
     pub(crate) fn sending(shared: &Shared) -> usize {
         shared.snapshots.outgoing.lock().len()
+    }
+
+    /// Whether the transfers to others are looked at by somebody at this moment.
+    #[cfg(test)]
+    pub(crate) fn are_busy(&self) -> bool {
+        self.outgoing.is_locked()
     }
 
     /// Whether one comes in, or is here and not installed.
@@ -99,7 +104,7 @@ impl Snapshots {
     /// A transfer is under way from now on, and no earlier one to its receiver: the node has forgotten the order of that one, and
     /// would take how it ended for the end of this one. So nobody is told. Orders of several terms may begin in any order; says
     /// whether this one is the newest.
-    fn push(&self, transfer: u64, sending: Sending) -> bool {
+    pub(crate) fn push(&self, transfer: u64, sending: Sending) -> bool {
         let mut outgoing = self.outgoing.lock();
         let SnapshotOrder { to, term, .. } = sending.order;
         let mut others = outgoing.values().map(|other| &other.order);
@@ -111,14 +116,14 @@ impl Snapshots {
         true
     }
 
-    /// A receiver tells how far it is; blocks while the next chunks are read.
+    /// A receiver tells how far it is. Waits for nothing.
     pub(crate) fn take_ack(
-        shared: &Shared,
+        shared: &Arc<Shared>,
         from: NodeId,
         transfer: u64,
         progress: SnapshotProgress,
     ) {
-        Self::step(shared, transfer, |sending| {
+        Self::go_on(shared, transfer, |sending| {
             if sending.order.to == from {
                 sending.take_ack(shared, progress)
             } else {
@@ -128,29 +133,56 @@ impl Snapshots {
     }
 
     /// Looks after the transfers under way.
-    pub(crate) fn tick(shared: &Shared) {
+    pub(crate) fn tick(shared: &Arc<Shared>) {
+        shared.snapshots.remove_unwanted(shared);
         shared.snapshots.give_up_silent(shared.clock.now());
         let transfers: Vec<u64> = shared.snapshots.outgoing.lock().keys().copied().collect();
         for transfer in transfers {
-            Self::step(shared, transfer, |sending| sending.tick(shared));
+            Self::go_on(shared, transfer, |sending| sending.tick(shared));
         }
     }
 
-    /// Goes on with a transfer, if it is still there. Nobody else does meanwhile.
-    fn step(shared: &Shared, transfer: u64, go_on: impl FnOnce(&mut Sending) -> Outcome) {
+    /// Goes on with a transfer, and has a job read what it lacks.
+    pub(crate) fn go_on(
+        shared: &Arc<Shared>,
+        transfer: u64,
+        act: impl FnOnce(&mut Sending) -> Outcome,
+    ) {
+        let Some(source) = Self::step(shared, transfer, act) else { return };
+        if shared.makes(Bug::ChunksReadAtOnce) {
+            return read_ahead(shared, transfer, source);
+        }
+        let server = Arc::clone(shared);
+        let job = move || read_ahead(&server, transfer, source);
+        if let Err(error) = shared.jobs.run("chunks", Box::new(job)) {
+            Self::step(shared, transfer, |_| Err(error.into()));
+        }
+    }
+
+    /// Goes on with a transfer, if it is still there. Nobody else does meanwhile, so this waits for nothing. What is answered is
+    /// to be read from, and then given back.
+    fn step(
+        shared: &Shared,
+        transfer: u64,
+        act: impl FnOnce(&mut Sending) -> Outcome,
+    ) -> Option<SnapshotWriter> {
         let mut outgoing = shared.snapshots.outgoing.lock();
-        let Some(sending) = outgoing.get_mut(&transfer) else { return };
-        let outcome = go_on(sending);
+        let sending = outgoing.get_mut(&transfer)?;
+        let outcome = act(sending);
         let (to, snapshot) = (sending.order.to, sending.snapshot.clone());
         match outcome {
-            Ok(Going::On) => return,
+            Ok(Going::On) => return sending.lend(),
             Ok(Going::Done) => tell_sent(shared, to, Some(snapshot)),
             Err(error) => {
                 tracing::warn!(to = format!("{:x}", to.0), %error, "a snapshot was not sent");
                 tell_sent(shared, to, None);
             }
         }
-        outgoing.remove(&transfer);
+        let ended = outgoing.remove(&transfer);
+        drop(outgoing);
+        // The state that it held is let go without the lock.
+        drop(ended);
+        None
     }
 
     /// A chunk came; blocks while it is written.
@@ -171,10 +203,21 @@ impl Snapshots {
         shared.send(from, PeerMessage::SnapshotAck { group: GROUP, transfer, progress });
     }
 
-    /// The node doesn't want what is ready.
-    pub(crate) fn discard(shared: &Shared) {
-        let mut incoming = shared.snapshots.incoming.lock();
-        if !matches!(&*incoming, Incoming::Ready { .. }) {
+    /// The node doesn't want this one, which is ready. Others are refused until it is removed; nobody waits for that here.
+    pub(crate) fn discard(shared: &Arc<Shared>, unwanted: SnapshotMeta) {
+        *shared.snapshots.unwanted.lock() = Some(unwanted);
+        let server = Arc::clone(shared);
+        let remove = move || server.snapshots.remove_unwanted(&server);
+        if let Err(error) = shared.jobs.run("discard", Box::new(remove)) {
+            tracing::warn!(%error, "a snapshot that nobody wants is removed a little later");
+        }
+    }
+
+    /// Removes what is not wanted, if it is still there.
+    fn remove_unwanted(&self, shared: &Shared) {
+        let Some(unwanted) = self.unwanted.lock().take() else { return };
+        let mut incoming = self.incoming.lock();
+        if !matches!(&*incoming, Incoming::Ready { snapshot, .. } if *snapshot == unwanted) {
             return;
         }
         if shared.makes(Bug::UnwantedKept) {
@@ -226,143 +269,25 @@ fn begin(shared: &Shared, order: SnapshotOrder) {
     let last = sending.snapshot.last;
     if shared.snapshots.push(transfer, sending) {
         tracing::info!(to, %last, "sending a snapshot");
-        Snapshots::step(shared, transfer, |sending| sending.fill_window(shared));
+        if let Some(source) = Snapshots::step(shared, transfer, |_| Ok(Going::On)) {
+            read_ahead(shared, transfer, source);
+        }
+    }
+}
+
+/// Reads chunks for as long as the transfer lacks some, and no lock is held meanwhile. A transfer that has ended takes no more:
+/// the state is let go then.
+fn read_ahead(shared: &Shared, transfer: u64, source: SnapshotWriter) {
+    let mut next = Some(source);
+    while let Some(mut source) = next {
+        let read = source.next_chunk();
+        next = Snapshots::step(shared, transfer, |sending| sending.take_read(shared, source, read));
     }
 }
 
 fn tell_sent(shared: &Shared, to: NodeId, snapshot: Option<SnapshotMeta>) {
     let event = NodeEvent::SnapshotSent { group: GROUP, to, snapshot };
     shared.raft.put(RaftInput::Event(event));
-}
-
-/// One transfer under way.
-#[derive(Debug)]
-struct Sending {
-    order: SnapshotOrder,
-    transfer: u64,
-    snapshot: SnapshotMeta,
-    writer: SnapshotWriter,
-    /// The receiver has everything before.
-    acked: u64,
-    ended: bool,
-    pace: Pace,
-    /// Everything before was sent, at least once.
-    furthest: u64,
-    /// When it was last heard of.
-    heard_at: Mono,
-    /// When it last got further.
-    progressed_at: Mono,
-}
-
-/// What became of a transfer.
-type Outcome = anyhow::Result<Going>;
-
-/// Whether a transfer goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Going {
-    On,
-    Done,
-}
-
-impl Sending {
-    fn new(shared: &Shared, order: SnapshotOrder, transfer: u64) -> io::Result<Self> {
-        let held_bytes = shared.sizes.live.load(Relaxed);
-        let reader = shared.reader.load_full();
-        // Either may belong to the run before.
-        let held_bytes = held_bytes.max(shared.sizes.live.load(Relaxed));
-        let applied = reader.applied();
-        let last = EntryId { term: Term(applied.term), index: Index(applied.index) };
-        let snapshot = SnapshotMeta { last, membership: shared.identity.membership() };
-        let head = receiving::head(last, held_bytes);
-        let view = Arc::clone(reader.view());
-        let salt = shared.vfs.random()?;
-        let lower = shared.config.lower_limits.map(|lower| lower.snapshot_chunk_bytes);
-        let chunk_bytes = lower.unwrap_or(CHUNK_BYTES);
-        let writer = SnapshotWriter::new(view, TABLES.to_vec(), head, (chunk_bytes, salt));
-        let (heard_at, progressed_at) = (shared.clock.now(), shared.clock.now());
-        let pace = Pace::new(WINDOW, WINDOW_BOUNDS, nanoseconds(RESEND_AFTER));
-        let (acked, furthest, ended) = (0, 0, false);
-        Ok(Self {
-            order,
-            transfer,
-            snapshot,
-            writer,
-            acked,
-            ended,
-            pace,
-            furthest,
-            heard_at,
-            progressed_at,
-        })
-    }
-
-    fn take_ack(&mut self, shared: &Shared, progress: SnapshotProgress) -> Outcome {
-        self.heard_at = shared.clock.now();
-        match progress {
-            SnapshotProgress::Done => return Ok(Going::Done),
-            SnapshotProgress::Refused => anyhow::bail!("the receiver refused it"),
-            // It was sent a later chunk, so it had the first one when that was sent: this is no answer that was overtaken.
-            SnapshotProgress::Expect(0) => anyhow::bail!("the receiver has lost what it had"),
-            // Nobody has what was not sent.
-            SnapshotProgress::Expect(next)
-                if next > self.acked && next <= self.writer.next_sequence() =>
-            {
-                self.acked = next;
-                self.pace.acked(self.heard_at, next);
-                self.progressed_at = self.heard_at;
-            }
-            SnapshotProgress::Expect(_) => {}
-        }
-        self.fill_window(shared)
-    }
-
-    /// After a silence, what is under way is sent again.
-    fn tick(&mut self, shared: &Shared) -> Outcome {
-        let now = shared.clock.now();
-        let lasted = now.since(self.progressed_at);
-        anyhow::ensure!(lasted < nanoseconds(GIVE_UP_AFTER), "there is no progress");
-        if now.since(self.heard_at) < self.pace.wait_ns() {
-            return Ok(Going::On);
-        }
-        self.heard_at = now;
-        self.pace.lost();
-        self.writer.seek(self.acked)?;
-        self.ended = false;
-        self.fill_window(shared)
-    }
-
-    /// How many chunks may be under way. The first one goes alone: whoever is sent another one and knows of no transfer has
-    /// started again since, and can say so at once.
-    fn window(&self) -> u64 {
-        if self.acked == 0 { 1 } else { self.pace.window() }
-    }
-
-    fn fill_window(&mut self, shared: &Shared) -> Outcome {
-        while !self.ended && self.writer.next_sequence() < self.acked + self.window() {
-            let number = self.writer.next_sequence();
-            let Some(chunk) = self.writer.next_chunk()? else {
-                self.ended = true;
-                break;
-            };
-            let message = PeerMessage::SnapshotChunk {
-                group: GROUP,
-                term: self.order.term,
-                transfer: self.transfer,
-                snapshot: self.snapshot.clone(),
-                number,
-                last: chunk.last,
-                data: chunk.bytes,
-            };
-            if !shared.send(self.order.to, message) {
-                break;
-            }
-            if number >= self.furthest {
-                self.furthest = number + 1;
-                self.pace.sent(shared.clock.now(), self.furthest);
-            }
-        }
-        Ok(Going::On)
-    }
 }
 
 #[cfg(test)]

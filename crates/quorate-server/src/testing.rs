@@ -50,6 +50,35 @@ impl Jobs for Alone {
     }
 }
 
+/// Jobs that wait until they are told to begin.
+#[derive(Default)]
+pub(crate) struct Later(Mutex<Vec<Job>>);
+
+impl std::fmt::Debug for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Later").finish_non_exhaustive()
+    }
+}
+
+impl Jobs for Later {
+    fn run(&self, _: &'static str, job: Job) -> io::Result<()> {
+        self.0.lock().push(job);
+        Ok(())
+    }
+}
+
+impl Later {
+    /// Does all that wait; says how many.
+    pub(crate) fn begin(&self) -> usize {
+        let jobs = std::mem::take(&mut *self.0.lock());
+        let count = jobs.len();
+        for job in jobs {
+            job();
+        }
+        count
+    }
+}
+
 impl Started {
     /// What the log side has to write is written, and the Raft side takes its turn.
     pub(crate) fn turn(&mut self) -> anyhow::Result<bool> {
@@ -64,13 +93,24 @@ pub(crate) fn started(vfs: &Arc<MemoryVfs>, now: &Arc<AtomicU64>, config: Server
     try_start(Arc::clone(vfs) as _, now, config).unwrap()
 }
 
+/// The same, but that jobs wait.
+pub(crate) fn started_with_jobs(
+    vfs: &Arc<MemoryVfs>,
+    now: &Arc<AtomicU64>,
+    jobs: &Arc<Later>,
+) -> Started {
+    let config = ServerConfig { wal_segment_bytes: Some(1 << 20), ..ServerConfig::default() };
+    start_among(Arc::clone(vfs) as _, now, config, (Arc::new(Alone), Arc::clone(jobs) as _))
+        .unwrap()
+}
+
 /// Starts it with these settings, if its disk lets it.
 pub(crate) fn try_start(
     vfs: Arc<dyn Vfs>,
     now: &Arc<AtomicU64>,
     config: ServerConfig,
 ) -> anyhow::Result<Started> {
-    start_among(vfs, now, config, Arc::new(Alone))
+    start_among(vfs, now, config, (Arc::new(Alone), Arc::new(Alone)))
 }
 
 /// The same, with others around it.
@@ -78,7 +118,7 @@ fn start_among(
     vfs: Arc<dyn Vfs>,
     now: &Arc<AtomicU64>,
     config: ServerConfig,
-    peers: Arc<dyn Peers>,
+    (peers, jobs): (Arc<dyn Peers>, Arc<dyn Jobs>),
 ) -> anyhow::Result<Started> {
     let identity = Identity::of(&config)?;
     let mut drawn = identity.me.0;
@@ -86,7 +126,7 @@ fn start_among(
         vfs,
         clock: Clock::Simulated(Arc::clone(now)),
         peers,
-        jobs: Arc::new(Alone),
+        jobs,
         turns: Arc::new(Unbroken),
         random: Box::new(move || {
             drawn = drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(7);
@@ -142,6 +182,7 @@ pub(crate) struct Cluster {
     disks: Vec<Arc<MemoryVfs>>,
     configs: Vec<ServerConfig>,
     pub(crate) members: Vec<Started>,
+    jobs: Vec<Arc<Later>>,
     numbers: BTreeMap<NodeId, usize>,
     /// Nothing passes from or to these.
     pub(crate) cut: BTreeSet<usize>,
@@ -170,6 +211,7 @@ impl Cluster {
             disks: (0..size).map(|_| Arc::new(MemoryVfs::new())).collect(),
             configs: (0..size).map(of).collect(),
             members: Vec::new(),
+            jobs: (0..size).map(|_| Arc::default()).collect(),
             numbers: BTreeMap::new(),
             cut: BTreeSet::new(),
             hung: BTreeSet::new(),
@@ -188,6 +230,7 @@ impl Cluster {
     pub(crate) fn crash_all(&mut self) {
         self.disks.iter().for_each(|disk| disk.crash(CrashStyle::LoseAll, 0));
         self.members.clear();
+        self.jobs.fill_with(Arc::default);
         self.wire.lock().clear();
         self.members = (0..self.configs.len()).map(|number| self.start(number)).collect();
     }
@@ -195,6 +238,7 @@ impl Cluster {
     /// One process dies and starts again. What its disk has not synced is gone.
     pub(crate) fn crash(&mut self, number: usize) {
         self.disks[number].crash(CrashStyle::LoseAll, 0);
+        self.jobs[number] = Arc::default();
         self.members[number] = self.start(number);
     }
 
@@ -215,16 +259,21 @@ impl Cluster {
         let me = Identity::of(&config).unwrap().me;
         let end = WireEnd { me, wire: Arc::clone(&self.wire) };
         let disk = Arc::clone(&self.disks[number]);
-        start_among(disk, &self.now, config, Arc::new(end)).unwrap()
+        let jobs = Arc::clone(&self.jobs[number]) as _;
+        start_among(disk, &self.now, config, (Arc::new(end), jobs)).unwrap()
     }
 
-    /// Everybody does what there is to do, and a millisecond passes.
+    /// Everybody does what there is to do, and a millisecond passes. A Raft side must not use the disk.
     pub(crate) fn step(&mut self) {
         for (number, member) in self.members.iter_mut().enumerate() {
+            let disk = &self.disks[number];
             while member.raft.is_ready() || member.log.is_ready() {
                 member.log.round();
+                let calls = disk.counts();
                 member.raft.round().unwrap();
+                assert_eq!(disk.counts(), calls, "the Raft side of {number} waits for its disk");
             }
+            self.jobs[number].begin();
             for _ in 0..ROUNDS_MAX {
                 if self.hung.contains(&number) || !member.apply.is_ready() {
                     break;
@@ -251,6 +300,21 @@ impl Cluster {
         if (now / MS).is_multiple_of(200) {
             self.members.iter_mut().for_each(|member| member.keeper.tick());
         }
+    }
+
+    /// Takes what is under way off the wire: from, to, what.
+    pub(crate) fn take_wire(&self) -> Vec<(NodeId, NodeId, PeerMessage)> {
+        std::mem::take(&mut *self.wire.lock())
+    }
+
+    /// Does what waits to be done beside a member.
+    pub(crate) fn begin_jobs(&self, number: usize) {
+        self.jobs[number].begin();
+    }
+
+    /// Lets time pass in which nobody does anything.
+    pub(crate) fn stand_still_ms(&self, ms: u64) {
+        self.now.fetch_add(ms * MS, SeqCst);
     }
 
     /// How much time has passed.

@@ -3,5 +3,6 @@
 mod install;
 mod leases;
 mod purge;
+mod raft_side;
 mod start;
 mod state_file;

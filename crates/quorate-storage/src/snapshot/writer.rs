@@ -18,7 +18,7 @@ const NAME_BYTES_MAX: usize = 255;
 /// The longest header, or key and value together, in bytes: a record less its fixed part, rounded.
 const CONTENT_BYTES_MAX: usize = RECORD_BYTES_MAX - 64;
 
-/// Makes the chunks of a snapshot of one view, one at a time. The same view, tables, head, chunk size and salt give the
+/// Makes the chunks of a snapshot of one view, one at a time and in order: whoever may have to send one again keeps it. The same view, tables, head, chunk size and salt give the
 /// same chunks, byte for byte.
 ///
 /// Holds the view, and so the space of what is deleted meanwhile, until it is dropped.
@@ -27,7 +27,6 @@ pub struct SnapshotWriter {
     tables: Vec<Table>,
     head: SnapshotHead,
     chunk_bytes: usize,
-    salt: u64,
     encoder: Encoder,
     chain: Chain,
     stage: Stage,
@@ -62,7 +61,6 @@ impl SnapshotWriter {
         (chunk_bytes, salt): (usize, u64),
     ) -> Self {
         Self {
-            salt,
             view,
             tables,
             head,
@@ -76,11 +74,6 @@ impl SnapshotWriter {
     /// What it is a snapshot of.
     pub fn head(&self) -> &SnapshotHead {
         &self.head
-    }
-
-    /// The sequence number of the chunk that [`SnapshotWriter::next_chunk`] makes.
-    pub fn next_sequence(&self) -> u64 {
-        self.chain.next
     }
 
     /// The next chunk; `None` after the last.
@@ -98,24 +91,6 @@ impl SnapshotWriter {
         let payload = self.encoder.buffer.split_to(bytes);
         let last = self.stage == Stage::Rest && self.encoder.buffer.is_empty();
         Ok(Some(self.chain.append(last, &payload)))
-    }
-
-    /// Goes to chunk `sequence`, which was made before or comes later: everything up to it is made again, or skipped.
-    ///
-    /// # Errors
-    /// As [`SnapshotWriter::next_chunk`]; [`SnapshotError::Incomplete`] when there is no such chunk.
-    pub fn seek(&mut self, sequence: u64) -> Result<(), SnapshotError> {
-        if sequence < self.chain.next {
-            self.encoder = Encoder::default();
-            self.chain = Chain::salted(self.salt);
-            self.stage = Stage::Head;
-        }
-        while self.chain.next < sequence {
-            if self.next_chunk()?.is_none() {
-                return Err(SnapshotError::Incomplete { expected: self.chain.next });
-            }
-        }
-        Ok(())
     }
 
     /// Puts at least one record into the buffer.

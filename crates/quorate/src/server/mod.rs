@@ -3,12 +3,12 @@
 //! | Thread | Owns | Waits for |
 //! |---|---|---|
 //! | `raft` | the node, the log | peers, clients, the disk, time |
-//! | `raft-standby` | the node, while a write takes long | the same |
+//! | `raft-standby` | the node, while the disk takes long | the same |
 //! | `apply` | the state machine | committed entries |
 //! | `client-N` | connections of clients | requests, answers |
 //! | `peer-*` | connections of members | messages |
 //! | `keeper` | the clock's work of a leader | time |
-//! | `hash`, `snapshot` | one job beside | |
+//! | `hash`, `snapshot`, `chunks`, `discard`, `beside` | one job beside | the disk, locks |
 
 mod descriptors;
 mod notify;
