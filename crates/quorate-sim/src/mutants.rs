@@ -179,6 +179,8 @@ pub const CATALOGUE: &[Mutant] = &[
     of(222, "one message uses up the terms", "Quorate"),
     of(223, "a leader appends what nobody can apply", "Quorate"),
     of(224, "a snapshot is taken for what its sender says it is", "Quorate"),
+    of(252, "the state is read by whoever brings a chunk's acknowledgement", "Quorate"),
+    of(253, "the Raft side reads entries that are no longer in memory itself", "Quorate"),
 ];
 
 /// Who convicted a mutant.

@@ -86,6 +86,8 @@ const BUGS: &[(u16, Bug)] = &[
     (223, Bug::CommandsUnexamined),
     (224, Bug::SnapshotUnchecked),
     (OF_VIEWS, Bug::ViewsKept),
+    (252, Bug::ChunksReadAtOnce),
+    (253, Bug::RaftReadsLog),
 ];
 
 /// Switches a bug on, in a build that has switches.

@@ -113,9 +113,13 @@ impl World {
         let Some(running) = &one.running else { return Ok(()) };
         one.tell_time(now);
         let is_raft = matches!(message, PeerMessage::Raft { .. });
+        let calls = one.disk.counts();
         running.handle.take_peer_message(sender, message);
         if is_raft {
             one.unheard_since.get_or_insert(now);
+        }
+        if !is_chunk {
+            self.look_at_calls(to, calls, "whoever reads what the urgent lane brings")?;
         }
         self.settle(to)
     }

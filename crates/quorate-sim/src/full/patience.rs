@@ -1,8 +1,9 @@
-//! What a running member owes to whoever waits: its Raft side looks at what came in, a leader whose disk hangs leads no longer,
-//! and every request gets some answer within the time of a request.
+//! What a running member owes to whoever waits: its Raft side looks at what came in, nothing on the way there waits for the
+//! disk, a leader whose disk hangs leads no longer, and every request gets some answer within the time of a request.
 
 use quorate_etcd::backend::ServerError;
 use quorate_raft::Role;
+use quorate_storage::vfs::Counts;
 
 use super::{
     HEALED_LEAST_NS,
@@ -100,6 +101,26 @@ impl World {
         if let Some(one) = self.members.get_mut(member) {
             (one.awake_since, one.unheard_since) = (until + SECOND, None);
         }
+    }
+
+    /// Looks whether somebody for whom heartbeats and votes wait has used the disk since `before`, which may hang at any call.
+    ///
+    /// # Errors
+    /// Who has.
+    pub(super) fn look_at_calls(
+        &self,
+        member: usize,
+        before: Counts,
+        who: &str,
+    ) -> Result<(), Conviction> {
+        let after = self.members.get(member).map(|one| one.disk.counts()).unwrap_or_default();
+        if after.total <= before.total {
+            return Ok(());
+        }
+        let (calls, reads) = (after.total - before.total, after.reads - before.reads);
+        let detail =
+            format!("{who} of member {member} waited for {calls} calls of its disk, {reads} reads");
+        Err(Conviction::new(Judge::Contract, detail))
     }
 
     /// Clients whose members are far apart must get their answers, once all is well: no request ends with an error of the

@@ -30,19 +30,28 @@ impl Peers for Outbox {
     }
 }
 
-/// Work beside, oldest first.
+/// Work beside: what is short, and what may take long. Each oldest first.
 #[derive(Default)]
-pub(super) struct Backlog(Mutex<VecDeque<Job>>);
+pub(super) struct Backlog(Mutex<[VecDeque<Job>; 2]>);
+
+/// The jobs that may take long.
+const LONG: [&str; 2] = ["hash", "snapshot"];
 
 impl Backlog {
-    /// Takes the oldest job.
+    /// Takes the oldest short job; if there is none, the oldest long one.
     pub(super) fn take(&self) -> Option<Job> {
-        lock(&self.0).pop_front()
+        lock(&self.0).iter_mut().find_map(VecDeque::pop_front)
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        lock(&self.0).len()
+        lock(&self.0).iter().map(VecDeque::len).sum()
+    }
+
+    /// Whether the next one is short.
+    pub(super) fn is_short(&self) -> bool {
+        let [short, _] = &*lock(&self.0);
+        !short.is_empty()
     }
 }
 
@@ -53,8 +62,9 @@ impl std::fmt::Debug for Backlog {
 }
 
 impl Jobs for Backlog {
-    fn run(&self, _: &'static str, job: Job) -> io::Result<()> {
-        lock(&self.0).push_back(job);
+    fn run(&self, name: &'static str, job: Job) -> io::Result<()> {
+        let [short, long] = &mut *lock(&self.0);
+        if LONG.contains(&name) { long } else { short }.push_back(job);
         Ok(())
     }
 }

@@ -37,6 +37,9 @@ const READY_LEAST_NS: u64 = 4_500 * MS;
 /// How much later than it could a thread runs, at most.
 const THREAD_DELAY_NS: u64 = 40_000;
 
+/// As many short jobs take the time of one long one.
+const SHORT_JOBS: u64 = 100;
+
 /// A side of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
@@ -257,7 +260,7 @@ impl World {
             self.put(busy_until, Event::Round { member, boot, side });
             return Ok(());
         }
-        let syncs = one.disk.counts().syncs;
+        let calls = one.disk.counts();
         let outcome = match side {
             Side::Raft => {
                 one.unheard_since = None;
@@ -273,12 +276,15 @@ impl World {
                 Ok(())
             }
         };
-        if side == Side::Apply && one.disk.counts().syncs > syncs {
+        if side == Side::Apply && one.disk.counts().syncs > calls.syncs {
             running.hang(now + busy_ns);
         }
         let installs = running.raft.is_installing();
         match outcome {
             Ok(()) => {
+                if side == Side::Raft {
+                    self.look_at_calls(member, calls, "the Raft side")?;
+                }
                 self.maybe_cut_install(member, installs);
                 self.settle(member)
             }
@@ -309,6 +315,13 @@ impl World {
             lasts_ns += one.slow_disk.1;
         }
         lasts_ns
+    }
+
+    /// How long a job takes at most, or waits for its turn: long ones as long as the plan says.
+    fn job_time(&self, member: usize) -> u64 {
+        let running = self.members.get(member).and_then(|one| one.running.as_ref());
+        let is_short = running.is_some_and(|running| running.backlog.is_short());
+        if is_short { self.plan.job_delay_ns / SHORT_JOBS } else { self.plan.job_delay_ns }
     }
 
     fn tick(&mut self, member: usize, boot: u64) -> Result<(), Conviction> {
@@ -411,7 +424,7 @@ impl World {
         for side in SIDES {
             let most_ns = match side {
                 Side::Raft | Side::Apply => THREAD_DELAY_NS,
-                Side::Beside => self.plan.job_delay_ns,
+                Side::Beside => self.job_time(member),
                 Side::Log => self.disk_time(member),
             };
             let delay_ns = self.dice.below(most_ns);
@@ -437,7 +450,7 @@ impl World {
         let now = self.now;
         let Some(one) = self.members.get_mut(member) else { return false };
         let Some(running) = &one.running else { return false };
-        if running.log.is_ready() {
+        if running.log.is_ready() && running.raft.is_writing() {
             one.writes_since.get_or_insert(now);
         } else {
             one.writes_since = None;
