@@ -11,7 +11,7 @@ Jobs, all by default, in this order:
   damage         one bit flipped anywhere in a member's directory
   crowds         one Go client with 20,000 leases, 100,000 watches, 20,000 streams: all of them served
   kill           kill -9 of leader, followers and all members under load
-  quake          kill, pause, cut, slow, damage, fill and turn bits under load; and two broken servers that must be convicted
+  quake          kill, pause, cut, slow, damage, fill and turn bits under load; and three broken servers that must be convicted
 
 Everything is fetched from the ordinary package registries with versions pinned here; programs are built into interop/.build.
 The last line is `N passed, N failed`.
@@ -220,7 +220,7 @@ BROKEN = ("no-fsync", "stale-reads", "vote-not-persisted")
 
 
 def job_quake(options):
-    """Three members as they are shipped; five on a disk that forgets what was not synced; and two broken servers."""
+    """Three members as they are shipped; five on a disk that forgets what was not synced; and three broken servers."""
     program = rust_program("quake")
     rust_build("-p", "quake-clock")
     breakable = (options.breakable or build_breakable()).resolve()

@@ -109,7 +109,7 @@ impl<'a> DataDir<'a> {
         let path = self.dir.join(IDENTITY_FILE);
         if let Some(used) = used {
             anyhow::bail!(
-                "{} is missing, but {}, or remove the directory and replace the member",
+                "{} is missing, but {}. Keep the directory: without it the member is lost, and this version can't replace it",
                 path.display(),
                 used.told()
             );
@@ -130,7 +130,7 @@ impl<'a> DataDir<'a> {
             (false, false) => "wal/ and state/",
         };
         anyhow::bail!(
-            "{} is used, but {missing} in it is missing or empty: this member would break what it promised; restore what is missing, or remove the directory and replace the member",
+            "{} is used, but {missing} in it is missing or empty: this member would break what it promised. Restore what is missing, and keep the directory: without it the member is lost, and this version can't replace it",
             self.dir.display()
         )
     }

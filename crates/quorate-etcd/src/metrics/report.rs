@@ -149,7 +149,7 @@ fn key_space<B: Backend>(page: &mut Page, front: &Front<B>, status: &Status) {
     let ranges = metrics.grpc.started(Method::Range) + metrics.grpc.started(Method::RangeStream);
     page.gauge(
         "etcd_mvcc_db_total_size_in_bytes",
-        "Total size of the underlying database physically allocated in bytes.",
+        "Total size of the keys and values that are stored, their history included, in bytes; what the quota counts.",
         status.db_size_bytes,
     );
     page.gauge(

@@ -44,7 +44,7 @@ struct Member {
 }
 
 /// Asks, judges and tells. Exit code 1 if an invariant is broken, [`exit::UNKNOWN`] if none is and not all could be judged, or not
-/// all members.
+/// all members, or nobody answered.
 ///
 /// # Errors
 /// When nobody answered, and when the endpoints are of different clusters.
@@ -52,7 +52,7 @@ pub(super) async fn run(session: &Session, endpoints: Vec<String>) -> Result<(),
     let mut cluster = Cluster::default();
     let mut members = begin(session, endpoints, &mut cluster).await;
     if members.is_empty() {
-        return Err(coded(1, cluster.missing.join("; ")));
+        return Err(coded(exit::UNKNOWN, cluster.missing.join("; ")));
     }
     one_cluster(&members)?;
     tokio::time::sleep(ASK_AGAIN_AFTER).await;
@@ -81,7 +81,7 @@ fn one_cluster(members: &[Member]) -> Result<(), Failure> {
     match members.iter().find(of_another) {
         None => Ok(()),
         Some(Member { endpoint, cluster, .. }) => {
-            Err(coded(1, format!("endpoint {endpoint} is of another cluster: {cluster:x}")))
+            Err(coded(exit::ARGUMENTS, format!("endpoint {endpoint} is of another cluster: {cluster:x}")))
         }
     }
 }
