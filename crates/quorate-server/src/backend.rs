@@ -35,6 +35,7 @@ use crate::{
     services::{Answer, Asked, Call, TimeLeft},
     shared::{ApplyInput, GROUP, RaftInput, Shared},
     slot::{Slot, Wait, WakeBatch},
+    troubles,
 };
 
 /// How long to wait before asking the leader again.
@@ -107,6 +108,8 @@ impl Backend for Handle {
     fn status(&self) -> Status {
         let standing = &self.0.standing;
         let known = standing.leadership();
+        let mut errors = self.0.refusals.errors(self.0.clock.now());
+        errors.extend(troubles::disk_error(&self.0));
         Status {
             leader: known.leader.map(|leader| leader.0),
             raft_term: known.term.0,
@@ -115,7 +118,7 @@ impl Backend for Handle {
             is_learner: false,
             file_bytes: self.0.sizes.total.load(Relaxed),
             db_size_bytes: self.0.sizes.live.load(Relaxed),
-            errors: self.0.refusals.errors(self.0.clock.now()),
+            errors,
         }
     }
 

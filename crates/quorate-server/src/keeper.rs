@@ -18,8 +18,14 @@ use quorate_proto::etcdserverpb::{
 use quorate_raft::{Mono, Term};
 
 use crate::{
-    AutoCompaction, bugs::Bug, clock::nanoseconds, pending::Waiter, readiness, shared::Shared,
-    snapshots::Snapshots, troubles::LeaderWatch,
+    AutoCompaction,
+    bugs::Bug,
+    clock::nanoseconds,
+    pending::Waiter,
+    readiness,
+    shared::Shared,
+    snapshots::Snapshots,
+    troubles::{DiskWatch, LeaderWatch},
 };
 
 /// How often it looks.
@@ -40,18 +46,21 @@ pub struct Keeper {
     shared: Arc<Shared>,
     compactor: Compactor,
     leader_watch: LeaderWatch,
+    disk_watch: DiskWatch,
 }
 
 impl Keeper {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let compactor = Compactor::new(shared.config.auto_compaction, shared.clock.now());
-        Self { shared, compactor, leader_watch: LeaderWatch::default() }
+        let (leader_watch, disk_watch) = (LeaderWatch::default(), DiskWatch::default());
+        Self { shared, compactor, leader_watch, disk_watch }
     }
 
     /// Looks once. Call it every [`TICK`].
     pub fn tick(&mut self) {
         Snapshots::tick(&self.shared);
         self.leader_watch.look(&self.shared);
+        self.disk_watch.look(&self.shared);
         readiness::tick(&self.shared);
         self.bound_state_file();
         self.tell_directories();

@@ -201,13 +201,13 @@ impl LogQueue {
         self.waiting.lock().is_some()
     }
 
-    fn take(&self, now: u64) -> Option<LogJob> {
+    pub(crate) fn take(&self, now: u64) -> Option<LogJob> {
         let job = self.waiting.lock().take()?;
         self.since.store(now, SeqCst);
         Some(job)
     }
 
-    fn done(&self) {
+    pub(crate) fn done(&self) {
         self.since.store(IDLE, SeqCst);
     }
 

@@ -1,9 +1,9 @@
 //! What keeps a member from serving though its process is well, told where an operator looks: in the log, in `Status.errors` (the
 //! column ERRORS of `ctl endpoint status`) and as the reason in `/health`.
 //!
-//! Two kinds. Peers send what this member can't take in: above all a leader whose log differs from what is committed here, which
-//! it will send again for ever. And there is no leader. Either may last for days, so a line comes at first and then now and
-//! then, with how often it happened meanwhile, never with each message.
+//! Three kinds. Peers send what this member can't take in: above all a leader whose log differs from what is committed here, which
+//! it will send again for ever. There is no leader. And the disk hangs, whatever this member is to the others. Each may last for
+//! days, so a line comes at first and then now and then, with how often it happened meanwhile, never with each message.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -92,6 +92,42 @@ fn error(from: NodeId, why: Reject) -> Option<String> {
     }
 }
 
+/// Watches whether the disk answers.
+#[derive(Debug, Default)]
+pub(crate) struct DiskWatch {
+    pace: Pace,
+    /// There was a line, and nothing has said since that it is over.
+    told: bool,
+}
+
+impl DiskWatch {
+    /// Looks once, and logs what is to be told.
+    pub(crate) fn look(&mut self, shared: &Shared) {
+        match disk_stall(shared) {
+            Some(lasted) if self.pace.is_due(shared.clock.now()) => {
+                self.told = true;
+                let (seconds, data_dir) = (lasted.as_secs(), shared.config.data_dir.display());
+                tracing::warn!(seconds, %data_dir, "the disk hangs: a write or a read of the log has not ended");
+            }
+            Some(_) => {}
+            None if std::mem::take(self).told => tracing::info!("the disk answers again"),
+            None => {}
+        }
+    }
+}
+
+/// How long the disk has hung in what the log side does, if it hangs: for an election's time, after which a leader gives up.
+fn disk_stall(shared: &Shared) -> Option<Duration> {
+    let busy = shared.log.busy_for(shared.clock.now().0)?;
+    (busy >= shared.config.election_timeout).then_some(busy)
+}
+
+/// The same as an error of this member, for people.
+pub(crate) fn disk_error(shared: &Shared) -> Option<String> {
+    let seconds = disk_stall(shared)?.as_secs();
+    Some(format!("the disk hangs: a write or a read of the log has not ended for {seconds} s"))
+}
+
 /// Watches whether there is a leader.
 #[derive(Debug, Default)]
 pub(crate) struct LeaderWatch {
@@ -164,7 +200,10 @@ impl fmt::Display for Names<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, atomic::AtomicU64};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    };
 
     use bytes::Bytes;
     use quorate_etcd::backend::Backend;
@@ -237,6 +276,32 @@ mod tests {
         let errors = hear(append((2, 2), &[5]));
         let expected = "entry 2 is committed here with term 1, and the leader has one of term 2";
         assert!(errors.len() == 1 && errors[0].contains(expected), "{errors:?}");
+    }
+
+    /// A follower on a disk that hung was silent, and so was everybody else.
+    #[test]
+    fn a_disk_that_hangs_is_told_until_it_answers() {
+        let (vfs, now) = (Arc::new(MemoryVfs::new()), Arc::new(AtomicU64::new(1)));
+        let mut server = testing::started(&vfs, &now, ServerConfig::default());
+        while !server.log.is_ready() {
+            now.fetch_add(SECOND / 100, SeqCst);
+            server.raft.round().unwrap();
+        }
+        let shared = Arc::clone(&server.handle.0);
+        let under_way = shared.log.take(now.load(SeqCst)).unwrap();
+        let mut watch = DiskWatch::default();
+        let mut told = |passed_ns| {
+            now.fetch_add(passed_ns, SeqCst);
+            watch.look(&shared);
+            (watch.told, server.handle.status().errors)
+        };
+        assert_eq!(told(SECOND - 1), (false, vec![]), "a slow write is none");
+        let (in_log, errors) = told(1);
+        assert!(in_log && errors.len() == 1, "{errors:?}");
+        assert!(errors[0].ends_with("has not ended for 1 s"), "{errors:?}");
+        shared.log.done();
+        drop(under_way);
+        assert_eq!(told(0), (false, vec![]));
     }
 
     #[test]

@@ -80,9 +80,10 @@ fn one_cluster(members: &[Member]) -> Result<(), Failure> {
     let of_another = |member: &&Member| Some(member.cluster) != cluster;
     match members.iter().find(of_another) {
         None => Ok(()),
-        Some(Member { endpoint, cluster, .. }) => {
-            Err(coded(exit::ARGUMENTS, format!("endpoint {endpoint} is of another cluster: {cluster:x}")))
-        }
+        Some(Member { endpoint, cluster, .. }) => Err(coded(
+            exit::ARGUMENTS,
+            format!("endpoint {endpoint} is of another cluster: {cluster:x}"),
+        )),
     }
 }
 

@@ -14,7 +14,8 @@ const NO_TLS: &str = "TLS is not available in this version";
 const NO_AUTH: &str = "users and roles are not available in this version";
 const NO_GO: &str = "there is no Go runtime to profile";
 const ONE_LEVEL: &str = "metrics have one level of detail";
-const NO_ROTATION: &str = "log files are rotated from outside, by copying and cutting them (copytruncate)";
+const NO_ROTATION: &str =
+    "log files are rotated from outside, by copying and cutting them (copytruncate)";
 const NO_SLOW_LOG: &str = "slow requests are counted in /metrics and not logged";
 const NO_TRACING: &str = "distributed tracing is not available in this version";
 const CHECKSUMS: &str = "every block read is checked, and HashKV compares members on demand";
