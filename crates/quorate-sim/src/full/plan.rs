@@ -269,9 +269,6 @@ impl Plan {
             self.mishaps.extend([Mishap::ApplyHangs, Mishap::DiskHangs]);
         }
         self.mishaps.extend(bugs::further_mishap(self.mutant));
-        if self.mutant == bugs::OF_VIEWS {
-            self.load.dawdlers = 3;
-        }
         if self.mutant == 231 {
             self.install_ns = 4 * SECOND;
         }
@@ -282,8 +279,10 @@ impl Plan {
             self.network.damaged_ppm = Some(3_000);
         }
         self.lease_checkpoint_seconds = 1;
-        self.load =
-            Load { lessees: 3, compacts: true, pause_ns: self.load.pause_ns / 2, ..self.load };
+        // A client in no hurry shows nothing else.
+        let dawdlers = if self.mutant == bugs::OF_VIEWS { 3 } else { 0 };
+        let pause_ns = self.load.pause_ns / 2;
+        self.load = Load { lessees: 3, compacts: true, dawdlers, pause_ns, ..self.load };
     }
 
     /// For a planted bug of installs: leaders are cut off with a tail, and are soon so far behind that they need a snapshot which
