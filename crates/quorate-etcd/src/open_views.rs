@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 
 /// A stream whose state can be taken away.
 pub(crate) trait HoldsView: Send + Sync {
-    /// Lets the state go; the client hears why when it asks for more. Whether there was one left.
+    /// Lets the state go; the client hears why when it asks for more. Whether it did: there may be none left, and while it is
+    /// being read, which may take as long as the disk does, nobody waits for it. Whoever still wants it back asks again.
     fn let_go(&self) -> bool;
 }
 
@@ -38,17 +39,15 @@ struct OpenView {
 }
 
 impl OpenViews {
-    /// Takes back every stream that began before the file grew to `file_bytes`. How many there were.
+    /// Takes back every stream that began before the file grew to `file_bytes`, but for those that are being read just now. How
+    /// many there were.
     pub fn take_back(&self, file_bytes: u64) -> usize {
-        let mut older = Vec::new();
-        self.0.lock().streams.retain(|_, view| {
-            let is_older = view.file_bytes < file_bytes;
-            older.extend(is_older.then(|| Weak::clone(&view.holder)));
-            !is_older
-        });
+        let open = self.0.lock();
+        let older = open.streams.values().filter(|view| view.file_bytes < file_bytes);
+        let holders: Vec<_> = older.filter_map(|view| view.holder.upgrade()).collect();
+        drop(open);
         // Without the lock: whoever is let go may be on its way out of here.
-        let holders = older.iter().filter_map(Weak::upgrade);
-        holders.filter(|holder| holder.let_go()).count()
+        holders.iter().filter(|holder| holder.let_go()).count()
     }
 
     /// How many there are.
@@ -122,7 +121,7 @@ mod tests {
         assert_eq!((views.take_back(100), gone()), (0, [true, false, false]), "once");
         assert_eq!((views.take_back(201), gone()), (2, [true; 3]));
         let late = views.note(7, Weak::<Holder>::new());
-        assert_eq!(views.len(), 1);
+        assert_eq!(views.len(), 4, "until each is dropped");
         drop((late, holders));
         assert!(views.is_empty());
     }

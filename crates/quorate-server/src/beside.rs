@@ -56,6 +56,7 @@ impl Beside {
     }
 
     fn empty(&self) {
+        let _served = Served(self);
         while let Some(act) = self.next() {
             act(true);
         }
@@ -75,6 +76,17 @@ impl Beside {
         drop(queue);
         for act in acts {
             act(false);
+        }
+    }
+}
+
+/// Whoever empties the queue. If that ends in a panic, nobody waits for it any longer.
+struct Served<'a>(&'a Beside);
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.refuse();
         }
     }
 }

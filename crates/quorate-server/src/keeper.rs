@@ -58,9 +58,9 @@ impl Keeper {
 
     /// Looks once. Call it every [`TICK`].
     pub fn tick(&mut self) {
-        Snapshots::tick(&self.shared);
-        self.leader_watch.look(&self.shared);
         self.disk_watch.look(&self.shared);
+        self.leader_watch.look(&self.shared);
+        Snapshots::tick(&self.shared);
         readiness::tick(&self.shared);
         self.bound_state_file();
         self.tell_directories();

@@ -24,7 +24,12 @@ use quorate_storage::{
     snapshot::{IncomingSnapshot, Progress, SnapshotHead},
 };
 
-use crate::{bugs::Bug, shared::Shared, snapshots::ReceivedChunk};
+use crate::{
+    bugs::Bug,
+    clock::nanoseconds,
+    shared::Shared,
+    snapshots::{GIVE_UP_AFTER, ReceivedChunk},
+};
 
 /// How many times what a snapshot holds its file may be: each pair is some bytes longer in it, and so is each chunk.
 const FILE_PER_HELD_MAX: u64 = 4;
@@ -106,6 +111,12 @@ impl Incoming {
         if let Err(error) = file.discard() {
             tracing::warn!(%error, "a snapshot that nobody wants stays until the next one");
         }
+    }
+
+    /// Whether a sender has said nothing for so long that it has given up, or is gone.
+    pub(crate) fn is_silent(&self, now: Mono) -> bool {
+        let Self::Receiving { heard_at, .. } = self else { return false };
+        now.since(*heard_at) >= nanoseconds(GIVE_UP_AFTER)
     }
 
     fn decide(&self, chunk: &ReceivedChunk, (term, leader): (Term, Option<NodeId>)) -> Decision {

@@ -28,7 +28,6 @@ use quorate_storage::{
 
 use crate::{
     bugs::Bug,
-    clock::nanoseconds,
     receiving::Incoming,
     sending::{Going, Outcome, Sending},
     shared::{GROUP, RaftInput, Shared},
@@ -134,8 +133,12 @@ impl Snapshots {
 
     /// Looks after the transfers under way.
     pub(crate) fn tick(shared: &Arc<Shared>) {
-        shared.snapshots.remove_unwanted(shared);
-        shared.snapshots.give_up_silent(shared.clock.now());
+        if shared.snapshots.unwanted.lock().is_some() {
+            Self::remove_beside(shared);
+        }
+        if shared.snapshots.is_silent(shared.clock.now()) {
+            Self::give_up_beside(shared);
+        }
         let transfers: Vec<u64> = shared.snapshots.outgoing.lock().keys().copied().collect();
         for transfer in transfers {
             Self::go_on(shared, transfer, |sending| sending.tick(shared));
@@ -206,6 +209,10 @@ impl Snapshots {
     /// The node doesn't want this one, which is ready. Others are refused until it is removed; nobody waits for that here.
     pub(crate) fn discard(shared: &Arc<Shared>, unwanted: SnapshotMeta) {
         *shared.snapshots.unwanted.lock() = Some(unwanted);
+        Self::remove_beside(shared);
+    }
+
+    fn remove_beside(shared: &Arc<Shared>) {
         let server = Arc::clone(shared);
         let remove = move || server.snapshots.remove_unwanted(&server);
         if let Err(error) = shared.jobs.run("discard", Box::new(remove)) {
@@ -226,13 +233,23 @@ impl Snapshots {
         incoming.discard();
     }
 
-    /// A sender that has said nothing for so long has given up, or is gone: so does this side.
-    fn give_up_silent(&self, now: Mono) {
-        let mut incoming = self.incoming.lock();
-        if let Incoming::Receiving { heard_at, .. } = &*incoming
-            && now.since(*heard_at) >= nanoseconds(GIVE_UP_AFTER)
-        {
-            incoming.discard();
+    /// Whether the sender has said nothing for so long that it has given up, or is gone. While a chunk is being written, which
+    /// may take as long as the disk does, it is not silent.
+    fn is_silent(&self, now: Mono) -> bool {
+        self.incoming.try_lock().is_some_and(|incoming| incoming.is_silent(now))
+    }
+
+    /// Gives up what a silent sender sent.
+    fn give_up_beside(shared: &Arc<Shared>) {
+        let server = Arc::clone(shared);
+        let give_up = move || {
+            let mut incoming = server.snapshots.incoming.lock();
+            if incoming.is_silent(server.clock.now()) {
+                incoming.discard();
+            }
+        };
+        if let Err(error) = shared.jobs.run("discard", Box::new(give_up)) {
+            tracing::warn!(%error, "a snapshot that nobody sends any more is removed a little later");
         }
     }
 

@@ -102,7 +102,7 @@ impl<S> State<S> {
 
 impl<S: Send> HoldsView for Mutex<State<S>> {
     fn let_go(&self) -> bool {
-        let mut state = self.lock();
+        let Some(mut state) = self.try_lock() else { return false };
         let Some(source) = state.source.take() else { return false };
         state.end = Some(ServerError::ViewTakenBack);
         let waker = state.waker.take();
@@ -195,6 +195,10 @@ mod tests {
         assert!(Pin::new(&mut stream).poll_next(&mut Context::from_waker(&waker)).is_pending());
         assert_eq!((views.take_back(100), Arc::strong_count(&held)), (0, 2));
         woken.0.store(false, SeqCst);
+        let being_read = Arc::clone(&stream.state);
+        let reading = being_read.lock();
+        assert_eq!(views.take_back(101), 0, "nobody waits for a read of the disk");
+        drop(reading);
         assert_eq!((views.take_back(101), Arc::strong_count(&held)), (1, 1));
         assert!(woken.0.load(SeqCst));
         assert!(matches!(poll(&mut stream), Poll::Ready(Some(Err(ServerError::ViewTakenBack)))));
